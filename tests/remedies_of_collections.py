@@ -13,7 +13,7 @@ import pandas as pd
 from ir_datasets.formats import GenericQuery
 
 from corpora_files import GOOD, Memory, load, write
-from matchlens.corpora import PairSet, beir, choose, frame, irds, lines, thin
+from matchlens.corpora import PairSet, beir, choose, frame, irds, lines, thin, trec
 from matchlens.corpora.frame import pairs_of
 from remedies import C, after, example, least, listed
 from test_corpora_irds import QRELS, QUERIES, ROWS, Docs, Qrels, Queries
@@ -187,10 +187,22 @@ def beirs(_: object, folder: str) -> object:
     return beir.load(folder)
 
 
+def split_of(_: object, options: dict) -> object:
+    """The folder "right", by a split or by its files."""
+    beirs(_, "right")
+    return trec.load(**options) if "topics" in options else beir.load("right", **options)
+
+
+def splits(m: str) -> list[dict]:
+    named = dict(re.findall(r"--(\w+) (\S+)", m))
+    return [{"split": after("split=", m)[0].strip("',")}, named]
+
+
 SAMPLING = "corpora/sampling.py:"
 FRAMES = "corpora/frame.py:"
 COLLECTIONS = [
-    C("corpora/beir.py:_file", "", beirs, "wrong", ["right"]),
+    C("corpora/beir.py:_file", "check the path", beirs, "wrong", ["right"]),
+    C("corpora/beir.py:_file", "but qrels of", split_of, {"split": "train"}, splits),
     C(FRAMES + "load", "missing", loaded, {"qrels": None}, [{}, {"qrels": None, "collection": M}]),
     C(
         FRAMES + "load",

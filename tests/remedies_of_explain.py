@@ -11,6 +11,7 @@ FILES = {
     "two.jsonl": '{"query": "a", "text": "x"}\n{"query": "b", "text": "y"}\n',
     "one.jsonl": '{"query": "a", "text": "x"}\n{"query": "a", "text": "y"}\n',
     "bad.tsv": "a\tx\nno tab\n",
+    "three.TSV": "a\tx\t1\na\ty\t0\n",
     "empty.tsv": "",
     "one.tsv": "a\tx\na\ty\n",
 }
@@ -48,6 +49,13 @@ EXPLAIN = [
     ),
     C(f"{PLACE}_texts", "has no text", why, {**TYPED, "--passage": ["the cat", " "]}, [TYPED]),
     C(f"{PLACE}_lines", "both with text", why, pairs("bad.tsv"), [pairs("one.tsv")]),
+    C(
+        f"{PLACE}_lines",
+        "columns came",
+        why,
+        pairs("three.TSV"),
+        [pairs("one.tsv"), pairs("one.jsonl")],
+    ),
     C(f"{PLACE}_lines", "no pairs", why, pairs("empty.tsv"), [pairs("one.tsv")]),
     C(
         f"{PLACE}_numbers",

@@ -10,7 +10,7 @@ from pathlib import Path
 import matchlens
 from matchlens import Pair, PairSet
 from matchlens.corpora import frame
-from matchlens.corpora.own import own_parts, read_parts
+from matchlens.corpora.own import own_parts, read_parts, spans_by_id
 from matchlens.live.experiment import Experiment, KnownParts
 from matchlens.options import StudySettings
 from matchlens.parts import OwnPart, PartSpan
@@ -105,6 +105,15 @@ def explained(w, change: dict) -> object:
     return matchlens.explain(w.model, "tea", few, points=1, swap=False)
 
 
+def by_ids(w, spans: dict) -> PairSet:
+    """Two collections, each with a passage d1 of its own."""
+    made = [matchlens.choose(titled(name)) for name in ("tea", "dogs")]
+    pairs = PairSet.join([made[0], replace(made[1], pairs=tuple(
+        replace(pair, text=f"no {pair.text}") for pair in made[1].pairs
+    ))])  # fmt: skip
+    return pairs.with_parts({"TITLE": spans_by_id(pairs.pairs, "D", spans, "")})
+
+
 def known(w, cuts: list[str]) -> object:
     pair = Pair("q", "d", "tea", "warm tea", 0, parts=(PartSpan("TITLE", "D", 0, 4),))
     made = tuple(matchlens.Cut.parse(cut) for cut in cuts)
@@ -142,6 +151,11 @@ OWN = [
       lambda m: [[name.strip("' ")] for name in
                  re.findall(r"some of '([^']*)'", m)[0].split(",")]),
     C(SPANS, "is not that of", from_which, True, [False]),
+    C("corpora/own.py:spans_by_id", "the id of two texts", by_ids, {"d1": [[0, 2]]},
+      lambda m: [json.loads(m[m.index("{") : m.rindex("}") + 1].replace("12", "2"))]),
+    C("corpora/own.py:spans_by_id", "for collection", by_ids, {"cats": {"d1": [[0, 2]]}},
+      lambda m: [{name.strip("' "): {"d1": [[0, 2]]}} for name in
+                 re.findall(r"some of ('.*'):", m)[0].split(",")]),
     C("files.py:read_json", "", file_of, "[", json_of),
     C(READ, "holds no object", file_of, "[]", json_of),
     C(READ, "'spans' alone", file_of, json.dumps({"TITLE": []}), json_of),

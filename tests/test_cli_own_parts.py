@@ -9,6 +9,9 @@ import pandas as pd
 import pytest
 
 import matchlens
+from matchlens.cli.candidates import collections, draw
+from matchlens.options import StudySettings
+from matchlens.studies.presets import PRESETS
 from test_cli import call, collection_options, refused, well, write_collection
 
 
@@ -137,3 +140,53 @@ def test_parts_files_are_untrusted(words, content, message, tmp_path):
     file.write_text(content)
     words = [*words, "--parts", file, "-c", "Q->D", "--out", tmp_path / "o", "-q"]
     assert message in refused("ablation", *words)
+
+
+def two_folders(folder: Path) -> list[str]:
+    """Two folders of one name in BEIR's form, with the same ids; the second one has no titles."""
+    names = []
+    for name, title in (("a", "Tea"), ("b", "")):
+        made = folder / name / "scifact"
+        (made / "qrels").mkdir(parents=True)
+        passages = [{"_id": f"{n}", "title": title, "text": f"{name} is hot {n}"} for n in (1, 2)]
+        lines = "".join(json.dumps(one) + "\n" for one in passages)
+        (made / "corpus.jsonl").write_text(lines)
+        (made / "queries.jsonl").write_text(json.dumps({"_id": f"q{name}", "text": "warm tea"}))
+        (made / "qrels/test.tsv").write_text(f"q{name}\t1\t1\nq{name}\t2\t0\n")
+        names.append(str(made))
+    return names
+
+
+def drawn(folder: Path, spans: dict) -> dict[tuple[str, str], list[str]]:
+    """Collection and id -> the texts of its passage's parts, over both folders."""
+    parts = folder / "parts.json"
+    parts.write_text(json.dumps({"START": {"of": "D", "spans": spans}}))
+    named = [str(folder / name / "scifact") for name in "ab"]
+    settings = StudySettings(dataset=named, fields="title", parts=parts, passage_prefix="so: ")
+    read = collections(settings, PRESETS["default"])
+    pairs = draw(read, settings, PRESETS["default"], easy=0, seed=0)
+    return {
+        (pair.collection, pair.docid): [pair.text[span.start : span.end] for span in pair.parts]
+        for pair in pairs
+    }
+
+
+def test_parts_of_several_collections_are_those_of_their_own_passages(tmp_path):
+    two_folders(tmp_path)
+    assert drawn(tmp_path, {"b/scifact": {"1": [[0, 1]]}}) == {
+        ("a/scifact", "1"): ["Tea"],
+        ("a/scifact", "2"): ["Tea"],
+        ("b/scifact", "1"): ["b"],
+        ("b/scifact", "2"): [],
+    }
+    with pytest.raises(matchlens.InputError, match="spans for '1', which is the id of two texts"):
+        drawn(tmp_path, {"1": [[0, 1]]})
+    with pytest.raises(matchlens.InputError, match="expected some of 'a/scifact, b/scifact'"):
+        drawn(tmp_path, {"c": {"1": [[0, 1]]}})
+
+
+def test_collections_that_share_passages_share_their_parts(tmp_path):
+    first, second = (Path(name) for name in two_folders(tmp_path))
+    (second / "corpus.jsonl").write_text((first / "corpus.jsonl").read_text())
+    found = drawn(tmp_path, {"1": [[4, 5]]})
+    assert [*found.values()] == [["Tea", "a"], ["Tea"]] * 2

@@ -253,6 +253,10 @@ IDS = {
         [{"docid": "A", "_id": "a", "id": "a"}, {"docid": "A", "_id": "b", "id": "b"}],
         "'_id' in",
     ),
+    "an article's, with a space": (
+        [{"docid": "Green tea", "id": "a"}, {"docid": "Green tea", "id": "b"}],
+        "'id' in",
+    ),
     "one key that is null": ([{"docid": None, "id": "a"}, {"docid": "", "id": "b"}], "'id' in"),
 }
 
@@ -264,8 +268,43 @@ def test_the_id_that_the_judgements_use_is_taken(ids, taken, tmp_path):
     collection = load(tmp_path, run=None)
     assert [pair.text for pair in choose(collection).pairs] == ["words 0", "words 1"]
     assert sorted(collection.random_docids(9, 0)) == ["a", "b"]
+    assert not collection.oddities.counts["unusable_ids"]
     if collection.oddities.counts["several_ids"]:
         assert any(taken in note for note in choose(collection).notes)
+
+
+def test_of_ids_that_no_judgement_uses_the_usable_key_is_taken(tmp_path):
+    lines = [{"docid": f"Tea {n}", "id": f"p{n}", "text": "hot"} for n in range(2)]
+    write(tmp_path, {**GOOD, "more.jsonl": jsonl(*lines)})
+    collection = load(tmp_path, ["p.jsonl", "more.jsonl"], run=None)
+    assert sorted(collection.random_docids(9, 0)) == ["a", "b", "c", "p0", "p1", "z"]
+    assert not collection.oddities.counts["unusable_ids"]
+
+
+TOPIC_IDS = {
+    "the second key": ([{"id": 1, "number": 2}, {"id": 2, "number": 3}], b"3 0 a 1\n", ["2", "3"]),
+    "the first key": ([{"id": 1, "number": 7}, {"id": 2, "number": 8}], b"1 0 a 1\n", ["1", "2"]),
+    "one that is no text": ([{"_id": {"$oid": "5f"}, "id": "q1"}], b"q1 0 a 1\n", ["q1"]),
+    "one with a space": ([{"qid": "tea 1", "id": "q1"}], b"q1 0 a 1\n", ["q1"]),
+}
+
+
+@pytest.mark.parametrize(("ids", "qrels", "taken"), TOPIC_IDS.values(), ids=TOPIC_IDS)
+def test_a_topic_has_the_id_that_the_judgements_use(ids, qrels, taken, tmp_path):
+    topics = jsonl(*({**one, "text": f"query {at}"} for at, one in enumerate(ids)))
+    write(tmp_path, {**GOOD, "qrels": qrels, "t.jsonl": topics})
+    collection = load(tmp_path, topics="t.jsonl", run=None)
+    assert [*collection.queries] == taken
+    several = len(ids) * (len(ids) > 1 or "qid" in ids[0])
+    assert collection.oddities.counts["several_topic_ids"] == several
+    assert any("lines of topics with" in note for note in choose(collection).notes) == (several > 0)
+
+
+def test_topics_whose_ids_only_a_guess_could_choose_between_are_refused(tmp_path):
+    topics = jsonl({"id": 1, "number": 2, "text": "tea"}, {"id": 2, "number": 1, "text": "rust"})
+    write(tmp_path, {**GOOD, "qrels": b"1 0 a 1\n2 0 b 1\n", "t.jsonl": topics})
+    with pytest.raises(InputError, match=r"t\.jsonl, line 1: the ids differ .*use id and number"):
+        load(tmp_path, topics="t.jsonl", run=None)
 
 
 def test_ids_that_only_a_guess_could_choose_between_are_refused(tmp_path):
@@ -282,6 +321,22 @@ def test_an_id_of_any_type_is_read_as_it_is_written(given, tmp_path):
     lines = jsonl({"_id": given, "text": "x"})
     write(tmp_path, {**GOOD, "qrels": f"q1 0 {given} 1\n".encode(), "p.jsonl": lines})
     assert [pair.docid for pair in choose(load(tmp_path, run=None)).pairs] == [str(given)]
+
+
+def test_excluded_passages_are_no_candidates(tmp_path):
+    """BRIGHT's judgements exclude passages from a query's evaluation by the grade -100."""
+    made = Records(
+        [("q1", "warm tea")],
+        [("q1", "d1", 1), ("q1", "d2", -100), ("q1", "d3", -1)],
+        TEXTS,
+        [("q1", "d2", 9), ("q1", "d1", 8), ("q1", "d3", 7)],
+    )
+    for way, ids in (({}, {"d1", "d3"}), ({"depth": 1}, {"d1"}), ({"depth": 2}, {"d1", "d3"})):
+        for chosen in everywhere(made, tmp_path, **way):
+            assert {pair.docid for pair in chosen.pairs} == ids
+            assert chosen.counts["excluded_passages"] == 1
+            assert chosen.counts["judged_outside_the_run"] == (way == {"depth": 1})
+            assert any("exclude from evaluation" in note for note in chosen.notes)
 
 
 QRELS = {
@@ -434,6 +489,11 @@ REMEDIES = {
         "(or doc_id, _id, id, docno, pid",
         {"p.jsonl": jsonl({"pid": "a", "text": "x"})},
     ),
+    "one text of a topic": (
+        {"t.jsonl": jsonl({"id": "q1", "title": "tea", "text": "hot tea"})},
+        "keep the right key in every line and remove or join the others",
+        {"t.jsonl": jsonl({"id": "q1", "text": "tea hot tea"})},
+    ),
     "a header": (
         {"qrels": b"corpus-id\tquery-id\tscore\na\tq1\t2\n"},
         "in this order",
@@ -466,12 +526,14 @@ REMEDIES = {
 @pytest.mark.parametrize(("bad", "remedy", "good"), REMEDIES.values(), ids=REMEDIES)
 def test_the_remedy_that_a_message_names_works(bad, remedy, good, tmp_path):
     write(tmp_path, {**GOOD, **bad})
+    topics = "t.jsonl" if "t.jsonl" in bad else "t.tsv"
     with pytest.raises(InputError) as caught:
-        choose(load(tmp_path, run="r.run" if "r.run" in bad else None))
+        choose(load(tmp_path, topics=topics, run="r.run" if "r.run" in bad else None))
     assert remedy in str(caught.value)
     assert len(str(caught.value)) <= 400 + len(str(tmp_path))
     write(tmp_path, good)
-    assert choose(load(tmp_path, run="r.run" if "r.run" in good else None)).pairs
+    run = "r.run" if "r.run" in good else None
+    assert choose(load(tmp_path, topics=topics, run=run)).pairs
 
 
 def test_the_command_line_states_each_note_once(tiny_folder, tmp_path, capfd):

@@ -77,13 +77,28 @@ def test_every_format_of_passages_reads_alike(tmp_path):
     }
 
 
+@pytest.mark.parametrize("header", [b"docid\ttext", b"_id\tcontents", b"DocNo\tText"])
+def test_a_header_of_tables_is_no_record(header, tmp_path):
+    passages = header + b"\na\tcook it\nb\ta boat\n"
+    topics = b"qid\tquery\n" + GOOD["t.tsv"]
+    write(tmp_path, {**GOOD, "p.tsv": passages, "t.tsv": topics})
+    collection = load(tmp_path, ["p.tsv"])
+    assert [*collection.queries] == ["q1", "q2"]
+    assert sorted(collection.random_docids(9, 0)) == ["a", "b"]
+    assert collection.source["passage_lines"] == 2
+
+
 def test_kinds_are_kept_for_judged_passages_only(tmp_path):
     passages = (
         b'{"docid": "a", "text": "x", "kind": "exact"}\n'
         b'{"docid": "b", "text": "y", "kind": "trap"}\n'
-        b'{"docid": "c", "text": "w"}\n{"docid": "z", "text": "v", "kind": "topic"}\n'
+        b'{"docid": "c", "text": "w", "kind": 1.5}\n{"docid": "z", "text": "v", "kind": "topic"}\n'
     )
     write(tmp_path, {**GOOD, "p.jsonl": passages})
+    for kind in (b"7", b'["x"]', b"null"):  # another program's
+        other = b'{"docid": "d", "text": "u", "kind": ' + kind + b"}"
+        write(tmp_path, {**GOOD, "p.jsonl": passages + other})
+        assert "d" in load(tmp_path).random_docids(9, 0)
     kinds = load(tmp_path).kinds
     assert kinds == {("q1", "a"): "exact", ("q1", "b"): "trap", ("q2", "a"): "exact"}
 

@@ -84,7 +84,6 @@ BAD_LINES = {
     "a passage without a text": ("p.jsonl", b'{"id": "a"}\n', 1, "no text in passage 'a'"),
     "a text that is a list": ("p.jsonl", b'{"id": "a", "text": ["x"]}\n', 1, "text is '[\"x\"]'"),
     "a title that is a number": ("p.jsonl", b'{"id": "a", "text": "x", "title": 1}\n', 1, "title"),
-    "a kind that is a number": ("p.jsonl", b'{"id": "a", "text": "x", "kind": 1}\n', 1, "kind"),
     "half a character": ("p.jsonl", b'{"id": "a", "text": "\\ud800"}\n', 1, "surrogate"),
     "one id with two texts": (
         "p.jsonl",

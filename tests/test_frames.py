@@ -443,7 +443,18 @@ def test_random_passages_are_those_of_a_file_with_the_same_passages(tmp_path):
     assert made.random_docids(2, 3) == made.random_docids(9, 3)[:2]
 
 
+def test_passages_by_id_may_have_fields_of_any_known_name():
+    passages = {"d1": {"title": "Tea", "contents": "Tea is hot."}, "d2": "A red dog."}
+    made = frame.load(TOPICS, QRELS, passages)
+    assert made.texts(["d1", "d2"]) == {"d1": "Tea Tea is hot.", "d2": "A red dog."}
+    assert made.field_texts(["d1"]) == {"d1": {"title": "Tea", "text": "Tea is hot."}}
+
+
 BAD_PARTS = {
+    "a title alone": (
+        {"passages": {"d1": {"title": "Tea", "words": "hot"}}},
+        "passages: no column for the passage's text among 'title, words, docno'",
+    ),
     "nothing": ({}, "topics and qrels and passages missing; expected topics, qrels and passages"),
     "a path": ({"topics": "t.tsv"}, "topics is 't.tsv'; expected a DataFrame with the columns"),
     "flat qrels": ({"qrels": {"q1": 1}}, "the qrels of query 'q1' are 1; expected {qid: {docno"),
@@ -504,7 +515,7 @@ def test_a_folder_in_beirs_form_is_read_with_titles_before_the_texts(tmp_path, p
 
 
 def test_a_split_that_a_folder_lacks_is_refused_with_those_it_has(tmp_path):
-    with pytest.raises(InputError, match=r"has no 'qrels/dev\.tsv'.*its qrels/ has 'test'"):
+    with pytest.raises(InputError, match=r"has no 'qrels/dev\.tsv', but qrels of 'test'"):
         beir.load(beir_folder(tmp_path), split="dev")
     with pytest.raises(InputError, match=r"has no 'queries\.jsonl'; expected a folder in BEIR's"):
         beir.load(tmp_path / "nowhere")
@@ -561,6 +572,37 @@ def test_odd_topics_in_json_lines_are_refused_by_line(content, came, tmp_path):
     write(tmp_path, {**GOOD, "t.jsonl": content})
     with pytest.raises(InputError, match=rf"t\.jsonl, line 1: .*{came}"):
         load(tmp_path, topics="t.jsonl")
+
+
+SEVERAL_TEXTS = {
+    "empty ones": ({"query": None, "title": " ", "text": "warm tea"}, "warm tea"),
+    "only empty ones": ({"query": None, "text": " "}, ""),
+    "the same": ({"query": "warm tea", "text": " warm tea"}, "warm tea"),
+    "one that is no text": ({"query": ["warm", "tea"], "text": "warm tea"}, "warm tea"),
+    "two": ({"query": "warm tea", "text": "tea"}, None),  # an export of beir/trec-covid
+    "title and text": ({"title": "warm tea", "text": "tea"}, None),  # trec-tot/2023
+}
+
+
+@pytest.mark.parametrize(("texts", "words"), SEVERAL_TEXTS.values(), ids=SEVERAL_TEXTS)
+def test_a_topic_has_one_text(texts, words, tmp_path):
+    record = {"query_id": "q1", **texts}
+    write(tmp_path, {**GOOD, "t.jsonl": json.dumps(record).encode()})
+    doors = {
+        r"line 1: query 'q1' has different texts under (query|text) and t": lambda: load(
+            tmp_path, topics="t.jsonl"
+        ),
+        "in 2 columns": lambda: frame.load([record], QRELS, PASSAGES),
+        "record 1: query 'q1' has different texts in 2 columns": lambda: frame.load(
+            pd.DataFrame([record]), QRELS, PASSAGES
+        ),
+    }
+    for came, door in doors.items():
+        if words is not None:
+            assert door().queries == {"q1": words}
+        else:
+            with pytest.raises(InputError, match=came):
+                door()
 
 
 @pytest.mark.parametrize("key", ["text", "contents", "passage", "segment"])

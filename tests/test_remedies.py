@@ -762,7 +762,8 @@ RANKING = [
         "P",
         lambda m: [re.search(r"write (\S+)", m)[1]],
     ),
-    C(MEASURES + "_split", "", measure, "P@@10", another),
+    C(MEASURES + "_split", "cannot be read", measure, "P@@10", another),
+    C(MEASURES + "_split", "twice", measure, "P(rel=1,rel=2)@10", ["P(rel=1)@10"]),
     C(
         MEASURES + "_kind",
         "is called",
@@ -778,6 +779,13 @@ RANKING = [
         measure,
         "nDCG(gains={3:7}, dcg='exp-log2')",
         ["nDCG(gains={3:7})", "nDCG(dcg='exp-log2')"],
+    ),
+    C(
+        MEASURES + "_check_whole",
+        "min_rel is",
+        not_installed,
+        "INST(max_rel=0)",
+        ["INST(max_rel=3)"],
     ),
     C(MEASURES + "_check_whole", "no installed", not_installed, "SDCG(max_rel=3)@10", instead),
     C("ranking/orders.py:_flush", "", without_values, "RR", example),

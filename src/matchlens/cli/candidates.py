@@ -54,8 +54,10 @@ def collections(settings: StudySettings, preset: Preset) -> list[Collection]:
                 "--query-field and --doc-fields name fields of a dataset of ir_datasets, and a "
                 "folder in BEIR's form came; leave them out"
             )
+        folders = [Path(name).resolve() for name in settings.dataset if Path(name).is_dir()]
+        names = iter(_names(folders, "--dataset"))
         return [
-            beir.load(name)
+            beir.load(name, name=next(names))
             if Path(name).is_dir()
             else irds.load(name, query_field=query_field, doc_fields=fields)
             for name in settings.dataset
@@ -86,21 +88,30 @@ def _from_files(settings: StudySettings, preset: Preset) -> list[Collection]:
     return [
         trec.load(topic, qrel, settings.passages or [], ranking, name=name)
         for topic, qrel, ranking, name in zip(
-            topics, qrels, run or [None] * len(topics), _names(topics), strict=True
+            topics, qrels, run or [None] * len(topics), _names(topics, "--topics"), strict=True
         )
     ]
 
 
-def _names(topics: Sequence[Path]) -> list[str | None]:
-    """The shortest distinct ends of the topics' paths; None where the file name is enough."""
-    tails = [(*path.absolute().parts[1:-1], path.name.lstrip(".").split(".")[0]) for path in topics]
+def _names(paths: Sequence[Path], option: str) -> list[str | None]:
+    """The shortest distinct ends of files' or folders' paths; None where the last name is enough.
+
+    A file's name counts up to its first dot.
+    """
+    tails = [
+        (
+            *path.absolute().parts[1:-1],
+            path.name if path.is_dir() else path.name.lstrip(".").split(".")[0],
+        )
+        for path in paths
+    ]
     names: list[str | None] = []
     for place, tail in enumerate(tails):
         others = tails[:place] + tails[place + 1 :]
         if tail in others:
             raise InputError(
-                f"two collections would be called {'/'.join(tail[-1:])!r}, after --topics "
-                f"{str(topics[place])!r}; expected another name for each: rename or copy one file"
+                f"two collections would be called {'/'.join(tail[-1:])!r}, after {option} "
+                f"{str(paths[place])!r}; expected another name for each: rename or copy one"
             )
         length = 1
         while any(tail[-length:] == other[-length:] for other in others):
@@ -146,14 +157,6 @@ def draw(
     most = preset.per_grade if per_grade is None else per_grade
     parts = {} if settings.parts is None else read_parts(settings.parts)
 
-    def with_own(chosen: PairSet, collection: Collection) -> PairSet:
-        if settings.fields is not None:
-            chosen = chosen.with_fields(collection, settings.fields.split(","))
-        for name, (of, spans) in parts.items():
-            prefix = settings.passage_prefix if of == "D" else settings.query_prefix
-            chosen = chosen.with_parts({name: spans_by_id(of, spans, prefix)}, of)
-        return chosen
-
     sets = [
         choose(
             collection,
@@ -169,5 +172,10 @@ def draw(
         )
         for collection in read
     ]
-    sets = [with_own(pairs, collection) for pairs, collection in zip(sets, read, strict=True)]
-    return sets[0] if len(sets) == 1 else PairSet.join(sets)
+    chosen = sets[0] if len(sets) == 1 else PairSet.join(sets)
+    if settings.fields is not None:
+        chosen = chosen.with_fields(read, settings.fields.split(","))
+    for name, (of, spans) in parts.items():
+        prefix = settings.passage_prefix if of == "D" else settings.query_prefix
+        chosen = chosen.with_parts({name: spans_by_id(chosen.pairs, of, spans, prefix)}, of)
+    return chosen

@@ -13,6 +13,7 @@ from matchlens.cli.recording import machine, record
 from matchlens.cli.scoring import read_pairs
 from matchlens.cli.terminal import progress, say, show
 from matchlens.corpora import Pair
+from matchlens.corpora.formats import suffix
 from matchlens.corpora.lines import numbered
 from matchlens.corpora.own import labelled, read_parts, spans_by_id
 from matchlens.errors import InputError, counted
@@ -136,7 +137,7 @@ def _labelled(query: str, passages: Sequence[str], settings: ExplainSettings) ->
         for number, passage in enumerate(passages)
     )
     for name, (of, spans) in ({} if settings.parts is None else read_parts(settings.parts)).items():
-        pairs = labelled(pairs, {name: spans_by_id(of, spans, prefixes[of])}, of)
+        pairs = labelled(pairs, {name: spans_by_id(pairs, of, spans, prefixes[of])}, of)
     return pairs
 
 
@@ -149,7 +150,7 @@ def _texts(
             raise InputError(f"--pairs came with --query or --passage; expected {EXAMPLE}")
         rows = (
             _lines(pairs)
-            if pairs.suffix == ".tsv"
+            if suffix(pairs) == ".tsv"
             else [(p.query, p.text) for p in read_pairs(str(pairs))]
         )
         queries = list(dict.fromkeys(row[0] for row in rows))
@@ -176,6 +177,11 @@ def _lines(name: Path) -> list[tuple[str, str]]:
         query, tab, text = line.partition("\t")
         if not tab or not query.strip() or not text.strip():
             raise InputError(f"{name}, line {number}: expected query<TAB>passage, both with text")
+        if more := text.count("\t"):
+            raise InputError(
+                f"{name}, line {number}: {more + 2} columns came; expected query<TAB>passage: "
+                "leave other columns out, or write JSON lines"
+            )
         rows.append((query, text))
     if not rows:
         raise InputError(f"{name}: no pairs; expected a line query<TAB>passage for each passage")

@@ -58,9 +58,15 @@ def _file(folder: Path, name: str) -> Path:
     packed = path.with_name(f"{path.name}.gz")
     if path.is_file() or packed.is_file():
         return path if path.is_file() else packed
-    splits = sorted(path_.name.split(".")[0] for path_ in folder.glob("qrels/*.tsv*"))[:10]
-    known = f" (its qrels/ has {shown(', '.join(splits))}: give split=...)" if splits else ""
+    if name.startswith("qrels/") and (others := sorted(folder.glob("qrels/*.tsv*"))[:10]):
+        splits = ", ".join(path_.name.split(".tsv")[0] for path_ in others)
+        raise InputError(
+            f"{shown(str(folder), 200)} has no {shown(name)}, but qrels of {shown(splits)}; "
+            f"expected one of these: give split={splits.split(', ')[0]!r}, or on the command line "
+            f"--topics {_file(folder, 'queries.jsonl')} --qrels {others[0]} --passages "
+            f"{_file(folder, 'corpus.jsonl')}"
+        )
     raise InputError(
         f"{shown(str(folder), 200)} has no {shown(name)}; expected a folder in BEIR's form, with "
-        f"corpus.jsonl, queries.jsonl and qrels/test.tsv: check the path{known}"
+        "corpus.jsonl, queries.jsonl and qrels/test.tsv: check the path"
     )

@@ -17,8 +17,9 @@ from .lines import bad_line, is_unicode, json_line, numbered, odd_id, shown
 from .oddities import Oddities
 
 TOPIC_IDS = ("qid", "query_id", "_id", "id", "topic_id", "number")
+"""Keys of a topic's id in JSON lines; the first is taken unless ids differ."""
 TOPIC_TEXTS = ("query", "text", "title")
-"""Keys of a topic's id and words in JSON lines; the first that is there is taken."""
+"""Keys of its words; a line has one of them, or they say the same."""
 ID_KEYS = ("docid", "doc_id", "_id", "id", "docno", "pid", "passage_id", "document_id")
 """Keys of a JSON line that may hold the passage's id; the first is taken unless ids differ."""
 TEXT_KEYS = ("text", "contents", "passage", "segment")
@@ -30,6 +31,10 @@ _LABELS = {"num": re.compile(r"(?i)^\s*number:\s*"), "title": re.compile(r"(?i)^
 """Words that TREC's older topics repeat after a tag."""
 _TOPIC = 'expected {"_id": "...", "text": "..."}, as BEIR writes queries: correct it'
 _TOP = "expected <top> <num> 301 <title> a query </top>, or qid<TAB>query: correct it"
+_ONE_TEXT = (
+    "expected one text: keep the right key in every line and remove or join the others, or name "
+    "the dataset (--dataset) and its field (--query-field)"
+)
 _PASSAGE = f'expected {{"docid": "...", "text": "..."}} (or {", ".join(ID_KEYS[1:])}): correct it'
 Wrong = Callable[[str], InputError]
 """Makes the error about one line of what is wrong in it."""
@@ -69,12 +74,39 @@ def _json_object(
 # --- topics
 
 
-def topics(path: Path) -> Iterator[tuple[int, str, str]]:
-    """JSON lines by the name, TREC's <top> records where the first line has a tag, or else TSV."""
-    lines = _lines(path, "qid<TAB>query")
-    if path.name.lower().removesuffix(".gz").endswith(".jsonl"):
-        yield from ((number, *_json_topic(path, number, line)) for number, line in lines)
+class Topic(NamedTuple):
+    """One query, with its file and its line, counted from 1.
+
+    Args:
+        ids: key -> id, where the line has several ids that differ; `qid` is the first.
+    """
+
+    path: Path
+    number: int
+    qid: str
+    text: str
+    ids: Mapping[str, str]
+
+
+def topics(
+    path: Path, named: Callable[[], Set[str]], odd: Oddities
+) -> Iterator[tuple[int, str, str]]:
+    """JSON lines by the name, TREC's <top> records where the first line has a tag, or else TSV.
+
+    Args:
+        path: of the file.
+        named: gives the query ids that judgements and run use, for lines that have several ids.
+        odd: where such lines are counted.
+    """
+    if suffix(path) == ".jsonl":
+        key, undecided = None, True
+        for topic in _json_topics(path):
+            if topic.ids and undecided:
+                key = deciding_key(_json_topics(path), named(), odd, "several_topic_ids")
+                undecided = False
+            yield topic.number, topic.ids.get(key or "", topic.qid), topic.text
         return
+    lines = _lines(path, "qid<TAB>query")
     first = next(lines)
     lines = chain([first], lines)
     if first[1].lstrip().startswith("<"):
@@ -82,6 +114,8 @@ def topics(path: Path) -> Iterator[tuple[int, str, str]]:
         return
     for number, line in lines:
         columns = line.split("\t")
+        if number == first[0] and _is_header(columns, TOPIC_IDS, TOPIC_TEXTS):
+            continue
         if len(columns) != 2:
             raise bad_line(
                 path,
@@ -92,17 +126,45 @@ def topics(path: Path) -> Iterator[tuple[int, str, str]]:
         yield number, columns[0], columns[1]
 
 
-def _json_topic(path: Path, number: int, line: str) -> tuple[str, str]:
-    wrong = partial(bad_line, path, number, remedy=_TOPIC)
-    record = _json_object(line, (*TOPIC_IDS, *TOPIC_TEXTS), wrong)
-    qid = next((record[key] for key in TOPIC_IDS if record.get(key) is not None), None)
-    if not isinstance(qid, str | int) or isinstance(qid, bool):
-        raise wrong(f"no id that is text or a whole number in {shown(line)}")
-    key = next((key for key in TOPIC_TEXTS if key in record), None)
-    text = None if key is None else "" if record[key] is None else record[key]
-    if not isinstance(text, str) or not is_unicode(text):
-        raise wrong(f"no text in query {shown(str(qid))}")
-    return str(qid), text
+def _is_header(columns: Sequence[str], ids: Sequence[str], texts: Sequence[str]) -> bool:
+    """Whether the columns of a first line are the names of an id and of a text."""
+    names = [column.strip().lower() for column in columns]
+    return len(names) == 2 and names[0] in ids and names[1] in texts
+
+
+def _json_topics(path: Path) -> Iterator[Topic]:
+    for number, line in _lines(path, "qid<TAB>query"):
+        wrong = partial(bad_line, path, number, remedy=_TOPIC)
+        record = _json_object(line, (*TOPIC_IDS, *TOPIC_TEXTS), wrong)
+        ids = _ids(record, TOPIC_IDS)
+        if not ids:
+            raise wrong(f"no id that is text or a whole number in {shown(line)}")
+        qid = next(iter(ids.values()))
+        values = {key: record[key] for key in TOPIC_TEXTS if key in record}
+        texts = {key: text.strip() for key, text in values.items() if isinstance(text, str)}
+        texts = {key: text for key, text in texts.items() if text}
+        if len({*texts.values()}) > 1:
+            came = f"query {shown(qid)} has different texts under {' and '.join(texts)}"
+            raise bad_line(path, number, came, _ONE_TEXT)
+        text = next(iter(texts.values()), "")
+        told = texts or (values and all(isinstance(one, str | None) for one in values.values()))
+        if not told or not is_unicode(text):
+            raise wrong(f"no text in query {shown(qid)}")
+        yield Topic(path, number, qid, text, _several(ids))
+
+
+def _ids(record: Mapping[str, object], keys: Sequence[str]) -> dict[str, str]:
+    """Key -> id, of the ids that are text or a whole number; empty ones only without any other."""
+    ids = {
+        key: str(record[key])
+        for key in keys
+        if isinstance(record.get(key), str | int) and not isinstance(record[key], bool)
+    }
+    return {key: an_id for key, an_id in ids.items() if an_id} or ids
+
+
+def _several(ids: dict[str, str]) -> Mapping[str, str]:
+    return ids if len({*ids.values()}) > 1 else MappingProxyType({})
 
 
 def _top_topics(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str, str]]:
@@ -231,57 +293,87 @@ class Passage(NamedTuple):
 
 def check_format(path: Path) -> None:
     """Refuse a passages file whose name does not tell its format."""
-    if _suffix(path) not in (".jsonl", ".tsv"):
+    if suffix(path) not in (".jsonl", ".tsv"):
         raise InputError(
             f"{path}: a passages file with an unknown ending; expected .jsonl, .jsonl.gz, .tsv or "
             ".tsv.gz: rename or convert it"
         )
 
 
-def stream(path: Path, key: str | None = None, odd: Oddities | None = None) -> Iterator[Passage]:
-    """The passages of one file in order; nothing is kept.
+def records(path: Path) -> Iterator[Passage]:
+    """The passages of one file in order, each by its first id; nothing is kept."""
+    check_format(path)
+    read = _json_passage if suffix(path) == ".jsonl" else _tsv_passage
+    first = True
+    for number, line in numbered(path):
+        header = first and read is _tsv_passage
+        first = False
+        if header and _is_header(line.split("\t"), ID_KEYS, TEXT_KEYS):
+            continue
+        passage = read(path, number, line)
+        if not passage.docid:
+            raise bad_line(path, number, "the passage id is empty", _PASSAGE)
+        yield passage
+
+
+def stream(path: Path, key: str | None = None) -> Iterator[Passage]:
+    """The passages of one file in order, by the ids of a key where their lines have several.
 
     A passage whose id no judgement or run can name, because it has a space or an invisible
     character, is left out.
     """
-    check_format(path)
-    record = _json_passage if _suffix(path) == ".jsonl" else _tsv_passage
-    for number, line in numbered(path):
-        passage = record(path, number, line).under(key)
-        if not passage.docid:
-            raise bad_line(path, number, "the passage id is empty", _PASSAGE)
-        if (odd_id(passage.docid) is None) if odd is None else odd.usable(passage.docid):
+    for record in records(path):
+        passage = record.under(key)
+        if odd_id(passage.docid) is None:
             yield passage
 
 
-def deciding_key(path: Path, needed: Set[str], odd: Oddities) -> str | None:
-    """The key whose ids the judgements and the run use, in a file whose lines have several."""
+def deciding_key(
+    lines: Iterable[Topic | Passage], needed: Set[str], odd: Oddities, kind: str = "several_ids"
+) -> str | None:
+    """The key whose ids the judgements and the run use, in a file whose lines have several.
+
+    Where they use none, it is the first one all of whose ids can be used.
+
+    Args:
+        lines: of the file.
+        needed: the ids that judgements and run use.
+        odd: where the lines are counted.
+        kind: as what.
+    """
     agreed: list[str] = []
     first = several = 0
-    for passage in stream(path):
-        if not passage.ids:
+    usable: dict[str, bool] = {}
+    name = ""
+    for line in lines:
+        if not line.ids:
             continue
-        several += 1
-        used = [key for key, docid in passage.ids.items() if docid in needed]
+        several, name = several + 1, line.path.name
+        for key, its_id in line.ids.items():
+            usable[key] = usable.get(key, True) and odd_id(its_id) is None
+        used = [key for key, its_id in line.ids.items() if its_id in needed]
         left = [key for key in used if key in agreed] if agreed else used
-        if (used and not left) or len({passage.ids[key] for key in left}) > 1:
-            ids = ", ".join(f"{key} {shown(docid)}" for key, docid in passage.ids.items())
+        if (used and not left) or len({line.ids[key] for key in left}) > 1:
+            ids = ", ".join(f"{key} {shown(its_id)}" for key, its_id in line.ids.items())
             before = f", and line {first} uses {' and '.join(agreed)}" if agreed else ""
             raise bad_line(
-                path,
-                passage.number,
+                line.path,
+                line.number,
                 f"the ids differ ({ids}) and the judgements or the run use {' and '.join(used)}"
                 + before,
                 "expected one key with their ids: remove the other keys from the file",
             )
         if used:
-            agreed, first = left, first or passage.number
+            agreed, first = left, first or line.number
+    if not agreed and not all(usable.values()):
+        agreed = [key for key in usable if usable[key]]
     taken = f"{shown(agreed[0])} in" if agreed else "the first in"
-    odd.add("several_ids", f"{taken} {shown(path.name)}", several)
+    odd.add(kind, f"{taken} {shown(name)}", several)
     return agreed[0] if agreed else None
 
 
-def _suffix(path: Path) -> str:
+def suffix(path: Path) -> str:
+    """The end of a file's name that tells its format: in small letters, without .gz."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
@@ -299,17 +391,12 @@ def _json_passage(path: Path, number: int, line: str) -> Passage:
     keys = (*ID_KEYS, *TEXT_KEYS, "title", "kind")
     record = _json_object(line, keys, wrong, parse_float=_Number)
     values = {key: record[key] for key in ID_KEYS if record.get(key) is not None}
-    ids = {
-        key: str(value)
-        for key, value in values.items()
-        if isinstance(value, str | int) and not isinstance(value, bool)
-    }
+    ids = _ids(record, ID_KEYS)
     if not values:
         raise wrong(f"no id among the keys {shown(', '.join(record))}")
     if not ids:
         odd = str(next(iter(values.values())))
         raise wrong(f"the id {shown(odd)} is neither text nor a number")
-    ids = {key: docid for key, docid in ids.items() if docid} or ids
     docid = next(iter(ids.values()))
     whose = f"passage {shown(docid)}"
     texts = [key for key in TEXT_KEYS if key in record]
@@ -318,8 +405,10 @@ def _json_passage(path: Path, number: int, line: str) -> Passage:
     texts = [key for key in texts if record[key] not in (None, "")] or texts[:1]
     if "text" not in texts and len(texts) > 1:
         raise wrong(f"{' and '.join(texts)} and no text in {whose}")
-    fields: dict[str, Any] = dict.fromkeys(("title", "kind", texts[0]), "")
+    fields: dict[str, Any] = dict.fromkeys(("title", texts[0]), "")
     fields |= {key: record[key] for key in fields if record.get(key) is not None}
+    if isinstance(kind := record.get("kind"), str) and not isinstance(kind, _Number):
+        fields["kind"] = kind  # another program's kind may be a number or a list
     for key, value in fields.items():
         if not isinstance(value, str) or isinstance(value, _Number):
             raise wrong(f"{key} is {shown(json.dumps(value))} in {whose}")
@@ -327,5 +416,4 @@ def _json_passage(path: Path, number: int, line: str) -> Passage:
         raise wrong(f"half a surrogate pair in {whose}")
     title = fields["title"].strip()
     text = " ".join(filter(None, (title, fields[texts[0]].strip())))
-    several = ids if len({*ids.values()}) > 1 else MappingProxyType({})
-    return Passage(path, number, docid, text, fields["kind"], several, title)
+    return Passage(path, number, docid, text, fields.get("kind", ""), _several(ids), title)

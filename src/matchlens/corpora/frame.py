@@ -40,7 +40,7 @@ WORDS = {
     "score": "the score",
 }
 ALSO = {
-    "topics": {"query": ("text", "title")},
+    "topics": {"query": ("text", "title"), "(text)": ("text",), "(title)": ("title",)},
     "qrels": {"grade": ("score",)},
     "passages": {"docno": ("id",)},
 }
@@ -339,8 +339,16 @@ def _pair(row: _Row) -> Pair:
 def _topics(data: Any) -> Iterator[tuple[int, str, Any]]:
     if isinstance(data, Mapping):
         data = data.items()
-    for number, (qid, query) in enumerate(_records(data, ("qid", "query"), 2, "topics"), 1):
-        yield number, _as_id(qid), query
+    rows = _records(data, ("qid", "query"), 2, "topics", ("(text)", "(title)"))
+    for number, (qid, *values) in enumerate(rows, 1):
+        texts = dict.fromkeys(text.strip() for text in values if isinstance(text, str))
+        texts.pop("", None)
+        if len(texts) > 1:
+            came = f"query {shown(str(qid))} has different texts in {len(texts)} columns"
+            remedy = "drop or join query, text and title"
+            raise rule.Door("topics, record").refusal(number, came, "one text", remedy)
+        other = next((value for value in values if value is not None), None)
+        yield number, _as_id(qid), next(iter(texts), other)
 
 
 def _judgements(data: Any) -> Iterator[tuple[int, str, str, Any]]:
@@ -377,9 +385,7 @@ def _passage_rows(data: Any, titles: dict[str, str]) -> Iterator[tuple[int, str,
     """Numbered passages, title and text joined; the titles are kept."""
     if isinstance(data, Mapping):
         data = (
-            (docno, text.get("text"), text.get("title"))
-            if isinstance(text, Mapping)
-            else (docno, text)
+            {**text, "docno": docno} if isinstance(text, Mapping) else (docno, text)
             for docno, text in data.items()
         )
     rows = _records(data, ("docno", "text", "title"), 2, "passages")
@@ -435,11 +441,11 @@ def _columns_of(data: Any, what: str) -> list[object]:
 
 def _column(name: str, columns: Sequence[object], what: str) -> int | None:
     """The place of a column under any of its names; None where there is none."""
-    names = [*NAMES[name], *(ALSO.get(what, {}).get(name, ()))]
+    names = [*NAMES.get(name, ()), *(ALSO.get(what, {}).get(name, ()))]
     matches = [alias for alias in names if alias in columns]
     if not matches:
         return None
-    if len(matches) > 1 and matches[0] != name and matches[1] in NAMES[name]:
+    if len(matches) > 1 and matches[0] != name and matches[1] in NAMES.get(name, ()):
         raise InputError(
             f"{what}: the columns {' and '.join(map(repr, matches))} may all be {WORDS[name]}; "
             f"expected one: rename the right one to {name!r}"
@@ -451,14 +457,16 @@ def _column(name: str, columns: Sequence[object], what: str) -> int | None:
     return columns.index(matches[0])
 
 
-def _records(data: Any, names: Sequence[str], needed: int, what: str) -> Iterator[tuple[Any, ...]]:
+def _records(
+    data: Any, names: Sequence[str], needed: int, what: str, more: Sequence[str] = ()
+) -> Iterator[tuple[Any, ...]]:
     """The values of each record in the order of names; what is missing is None.
 
-    Only the first few names are needed.
+    Only the first few names are needed; tuples do not have the values of ``more`` names.
     """
 
     def places(columns: list[object]) -> list[int | None]:
-        at = [_column(name, columns, what) for name in names]
+        at = [_column(name, columns, what) for name in (*names, *more)]
         if lacking := [name for name, n in zip(names[:needed], at, strict=False) if n is None]:
             shown_columns = ", ".join(str(column)[:30] for column in columns[:10])
             raise InputError(
@@ -488,7 +496,7 @@ def _records(data: Any, names: Sequence[str], needed: int, what: str) -> Iterato
                 places_of[keys] = places([*keys])
             yield tuple(None if at is None else _known(values[at]) for at in places_of[keys])
         elif isinstance(record, tuple | list) and needed <= len(record) <= len(names):
-            padded = (*record, *[None] * (len(names) - len(record)))
+            padded = (*record, *[None] * (len(names) + len(more) - len(record)))
             yield tuple(map(_known, padded))
         else:
             raise InputError(

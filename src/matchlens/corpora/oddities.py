@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 EASY_GRADE = -1
 """The grade of a random passage, which is not ranked."""
+EXCLUDED = -100
+"""A grade that takes a passage out of a query's evaluation, as BRIGHT's judgements do, or less."""
 MAX_GRADE = 1000  # a larger number is no grade; it is often an id in the wrong column
 EXAMPLES = 3
 """How many examples of each oddity are kept."""
@@ -40,6 +42,10 @@ NOTES: Mapping[str, tuple[str, str]] = {
     ),
     "several_ids": (
         "lines of passages with several ids that differ",
+        "the id that judgements and run use is taken",
+    ),
+    "several_topic_ids": (
+        "lines of topics with several ids that differ",
         "the id that judgements and run use is taken",
     ),
     "unranked_run_lines": ("lines of the run whose rank is no number", "their rank is ignored"),
@@ -66,6 +72,10 @@ NOTES: Mapping[str, tuple[str, str]] = {
         "kept as ordinary passages",
     ),
     "queries_without_positive_gain": ("queries without a candidate of positive grade", "left out"),
+    "excluded_passages": (
+        f"passages that a query's judgements exclude from evaluation, by a grade of {EXCLUDED}",
+        "left out of its candidates",
+    ),
     "duplicates_removed": (
         "candidates with the same words as another candidate of the query",
         "left out",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -89,14 +90,18 @@ def _spans_of(name: str, of: str, spans: Any, pair: Pair) -> list[PartSpan]:
 
 
 def field_spans(
-    field: str, name: str, texts: Mapping[str, Mapping[str, str]], prefix: str
+    field: str, texts: Mapping[str, Mapping[str, Mapping[str, str]]], prefix: str
 ) -> Callable[[Pair], list[tuple[int, int]]]:
-    """A function from a pair to the characters of one field of its passage."""
+    """A function from a pair to the characters of one field of its passage.
+
+    ``texts`` are by collection, passage id and field.
+    """
 
     def spans(pair: Pair) -> list[tuple[int, int]]:
-        if pair.collection != name:
+        name = pair.collection
+        if name not in texts:
             return []
-        fields = texts.get(pair.docid, {})
+        fields = texts[name].get(pair.docid, {})
         wanted = "text" if field not in fields and field in TEXT_NAMES else field
         if wanted not in fields:
             raise InputError(
@@ -124,7 +129,8 @@ def read_parts(path: str | Path) -> dict[str, tuple[str, dict[str, Any]]]:
 
     Args:
         path: a JSON file: name -> ``of`` ("D" or "Q") and ``spans``, which has for ids of passages
-            (or queries) a list of couples, the first character and one past the last.
+            (or queries) a list of couples, the first character and one past the last; or, by
+            the names of collections, such an object for each.
 
     Raises:
         InputError: the file cannot be read or used.
@@ -145,14 +151,40 @@ def read_parts(path: str | Path) -> dict[str, tuple[str, dict[str, Any]]]:
     return parts
 
 
-def spans_by_id(of: str, spans: Mapping[str, Any], prefix: str) -> Spans:
+def spans_by_id(pairs: Iterable[Pair], of: str, spans: Mapping[str, Any], prefix: str) -> Spans:
     """A function from a pair to the spans that a file gives for its passage or query.
 
-    ``spans`` are by id, in characters of the text without the ``prefix`` that stands before it.
+    ``spans`` are by id, or by collection and id, in characters of the text without the ``prefix``
+    that stands before it.
+
+    Raises:
+        InputError: an id without its collection stands for several texts of the pairs, or spans
+            are of a collection that the pairs do not have.
     """
+    known: set[str] = set()
+    texts: dict[str, str] = {}
+    for pair in pairs:
+        known.add(pair.collection)
+        its_id, text = (pair.docid, pair.text) if of == "D" else (pair.qid, pair.query)
+        by_collection = isinstance(spans.get(pair.collection), Mapping)
+        if not by_collection and its_id in spans and texts.setdefault(its_id, text) != text:
+            raise InputError(
+                f"the parts file has spans for {shown(its_id)}, which is the id of two texts; "
+                "expected the collection as well, such as "
+                f"{{{json.dumps(pair.collection)}: {{{json.dumps(its_id)}: [[0, 12]]}}}}: write "
+                "the spans so"
+            )
+    named = [name for name, its_spans in spans.items() if isinstance(its_spans, Mapping)]
+    if wrong := [name for name in named if name not in known]:
+        raise InputError(
+            f"the parts file has spans for collection {shown(wrong[0])}; expected some of "
+            f"{shown(', '.join(sorted(known)), 200)}: correct the name"
+        )
 
     def of_pair(pair: Pair) -> Any:
-        own = spans.get(pair.docid if of == "D" else pair.qid, [])
+        its_spans = spans.get(pair.collection)
+        by_id = its_spans if isinstance(its_spans, Mapping) else spans
+        own = by_id.get(pair.docid if of == "D" else pair.qid, [])
         try:
             return [(start + len(prefix), end + len(prefix)) for start, end in own]
         except (TypeError, ValueError):

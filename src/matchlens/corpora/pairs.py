@@ -142,11 +142,14 @@ class PairSet:
         return replace(self, pairs=pairs, sampling={**self.sampling, "own_parts": named})
 
     @typed
-    def with_fields(self, collection: Collection, fields: Sequence[str]) -> PairSet:
+    def with_fields(
+        self, collection: Collection | Sequence[Collection], fields: Sequence[str]
+    ) -> PairSet:
         """The same pairs, with the fields of their passages as parts of D: ``title`` is ``TITLE``.
 
         Args:
-            collection: which the pairs were chosen from; pairs of others stay as they are.
+            collection: which the pairs were chosen from, or several of them; pairs of others stay
+                as they are.
             fields: some of those that make up its passages, such as title and text (``body`` and
                 the other names of a text are the text as well).
 
@@ -161,11 +164,13 @@ class PairSet:
         [('TITLE', 0, 3), ('TEXT', 4, 14)]
         """
         prefix = str(self.sampling.get("passage_prefix", ""))
-        ids = {pair.docid for pair in self.pairs if pair.collection == collection.name}
-        texts = collection.field_texts(ids)
+        texts = {
+            one.name: one.field_texts({p.docid for p in self.pairs if p.collection == one.name})
+            for one in ([collection] if isinstance(collection, Collection) else collection)
+        }
         names = [field.strip() for field in fields]
         return self.with_parts(
-            {name.upper(): own.field_spans(name, collection.name, texts, prefix) for name in names}
+            {name.upper(): own.field_spans(name, texts, prefix) for name in names}
         )
 
     @staticmethod

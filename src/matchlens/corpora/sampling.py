@@ -11,7 +11,7 @@ from matchlens.errors import InputError
 
 from .collection import Collection, Draw
 from .lines import blank, is_unicode, shown
-from .oddities import NOTES, Oddities, notes
+from .oddities import EXCLUDED, NOTES, Oddities, notes
 
 PER_GRADE = 10
 EASY_POOL = 1000  # random passages that a query's easy negatives are drawn from, at least
@@ -107,11 +107,16 @@ def checked(collection: Collection, options: Options) -> Options:
     )
 
 
-def _candidates(collection: Collection, qid: str, depth: int | None) -> list[Candidate]:
+def _candidates(
+    collection: Collection, qid: str, depth: int | None, odd: Oddities
+) -> list[Candidate]:
     judgements = collection.qrels[qid]
-    docids: Sequence[str] = sorted(judgements)
+    excluded = {docid for docid, grade in judgements.items() if grade <= EXCLUDED}
+    docids: Sequence[str] = sorted(judgements.keys() - excluded)
+    for docid in sorted(excluded):
+        odd.add("excluded_passages", f"{shown(docid)} of query {shown(qid)}")
     if depth is not None:
-        ranked = (collection.run or {}).get(qid, ())
+        ranked = [docid for docid in (collection.run or {}).get(qid, ()) if docid not in excluded]
         docids = ranked[: depth + (qid in ranked[:depth])]  # one more for the query's own passage
     return [
         Candidate(docid, max(judgements.get(docid, 0), 0), docid in judgements) for docid in docids
@@ -143,7 +148,7 @@ def usable_queries(
             odd.add("topics_without_qrels", shown(qid))
         elif blank(query):
             odd.add("empty_queries", shown(qid))
-        elif not (candidates := _candidates(collection, qid, options.depth)):
+        elif not (candidates := _candidates(collection, qid, options.depth, odd)):
             odd.add("queries_without_candidates", shown(qid))
         elif not _has_gain(collection, qid, candidates, options):
             odd.add("queries_without_positive_gain", shown(qid))
@@ -196,7 +201,8 @@ def with_text(
         odd.add("queries_without_judged", shown(qid))
     if options.depth:
         inside = sum(candidate.judged for candidate in (*ranked, *own))
-        odd.counts["judged_outside_the_run"] += len(collection.qrels[qid]) - inside
+        grades = collection.qrels[qid].values()
+        odd.counts["judged_outside_the_run"] += sum(grade > EXCLUDED for grade in grades) - inside
     return kept
 
 

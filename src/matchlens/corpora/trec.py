@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from matchlens.arguments import typed
@@ -15,7 +16,7 @@ from matchlens.errors import InputError, MatchlensWarning, counted
 from . import formats
 from . import oddities as rule
 from .collection import Collection, Draw
-from .formats import Passage, check_format, deciding_key, stream
+from .formats import Passage, check_format, deciding_key, records, stream
 from .lines import blank, digest, shown, stamp
 from .oddities import Oddities
 
@@ -113,12 +114,13 @@ def load(
 
     Args:
         topics: `qid<TAB>query` a line; or TREC's `<top>` records, whose title is the query; or
-            .jsonl with an id and a `text`, `query` or `title`, such as BEIR's queries.jsonl.
+            .jsonl with an id and a `text`, `query` or `title`, such as BEIR's queries.jsonl. Of
+            several ids that differ, the key is taken that qrels and run use.
         qrels: `qid iteration docid grade` a line, columns apart by spaces or tabs; or BEIR's
             `qid docid grade`, with or without a header.
         passages: one or more files, .jsonl (an id under a key of `formats.ID_KEYS`; a `text`, or
             else `contents`, `passage` or `segment`; perhaps a `title`, put before the text;
-            perhaps a `kind`) or .tsv (`docid<TAB>text`).
+            perhaps a `kind`) or .tsv (`docid<TAB>text`, perhaps with that header).
             Where two files differ in a passage that is judged or in the run, the first file's text
             is taken, with a warning and a count in `source`.
         run: `qid Q0 docid rank score tag` a line; the score orders, the rank breaks ties, then
@@ -149,7 +151,13 @@ def load(
         check_format(path)
     stamps = {path: stamp(path) for path in passages}
     odd = Oddities()
-    queries = rule.texts(formats.topics(topics), "query", rule.Door(f"{topics}, line"), odd)
+
+    def named() -> set[str]:
+        rows = chain(formats.qrels(qrels), () if run is None else formats.run(run))
+        return {row[1] for row in rows}
+
+    lines = formats.topics(topics, named, odd)
+    queries = rule.texts(lines, "query", rule.Door(f"{topics}, line"), odd)
     judged = rule.judgements(formats.qrels(qrels), queries, rule.Door(f"{qrels}, line"), odd)
     ranked = None if run is None else _ranking(run, queries, odd)
     kinds, keys, count = _scan(stamps, judged, ranked or {}, odd)
@@ -211,14 +219,9 @@ def _scan(
     keys: dict[Path, str] = {}
     count = 0
     for path in stamps:
-        before, undecided, unusable = count, True, odd.counts["unusable_ids"]
-        for record in stream(path, odd=odd):
+        before, unusable = count, odd.counts["unusable_ids"]
+        for passage in _by_key(path, needed, odd, keys):
             count += 1
-            if record.ids and undecided:
-                undecided = False
-                if key := deciding_key(path, needed, odd):
-                    keys[path] = key
-            passage = record.under(keys.get(path))
             if passage.docid in needed:
                 again = passage.docid in first_texts
                 if not passage.agrees(first_texts):
@@ -242,3 +245,18 @@ def _scan(
             stacklevel=3,
         )
     return kinds, keys, count
+
+
+def _by_key(
+    path: Path, needed: Set[str], odd: Oddities, keys: dict[Path, str]
+) -> Iterator[Passage]:
+    """The usable passages of a file; the key of its ids is chosen, and kept, at the first doubt."""
+    undecided = True
+    for record in records(path):
+        if record.ids and undecided:
+            undecided = False
+            if key := deciding_key(records(path), needed, odd):
+                keys[path] = key
+        passage = record.under(keys.get(path))
+        if odd.usable(passage.docid):
+            yield passage

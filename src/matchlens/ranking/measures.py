@@ -185,10 +185,14 @@ def _split(text: str) -> tuple[str, dict[str, Any], Any]:
         if not isinstance(call, ast.Call) or call.args or not all(k.arg for k in call.keywords):
             raise ValueError
         options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        grades = [ast.unparse(one) for k in call.keywords for one in getattr(k.value, "keys", ())]
         at = None if match[3] is None else ast.literal_eval(match[3])
     except (ValueError, TypeError, SyntaxError):
         remedy = "expected Name(option=value, ...)@cutoff"
         raise _wrong(text, "it cannot be read", remedy) from None
+    for keys in ([str(k.arg) for k in call.keywords], grades):
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise _wrong(text, f"it gives {twice[0]} twice", "write it once")
     return match[1], options, at
 
 
@@ -260,6 +264,10 @@ def _check_whole(text: str, measure: Measure) -> None:
     """Refuse what cannot be evaluated, before any model is run."""
     if measure.option("gains") and measure.option("dcg") == "exp-log2":
         raise _wrong(text, "it gives both gains and dcg='exp-log2'", "give one of them")
+    lowest, highest = measure.option("min_rel", 0), measure.option("max_rel")
+    if highest is not None and lowest >= highest:
+        remedy = "expected the highest grade as max_rel, above min_rel"
+        raise _wrong(text, f"min_rel is {lowest} and max_rel is {highest}", remedy)
     if measure.name in OWN:
         return
     import ir_measures
