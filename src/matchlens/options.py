@@ -238,8 +238,8 @@ class Candidates(Queries):
     easy: int | None = option(
         default=None,
         metavar="N",
-        help="Add N random passages to each query (easy negatives) [0; for attention, circuits, "
-        "look and study 10].",
+        help="Add N random passages to each query (easy negatives), which ablation and sweep rank, "
+        "too [0; for attention, circuits, look and study 10].",
     )
     ideal: str | None = option(
         default=None,
@@ -257,7 +257,7 @@ class StudySettings(
     measure: list[str] | None = option(
         default=None,
         metavar="NAME",
-        help="Any ir_measures measure. Repeatable for ablation and sweep: one run, a column each "
+        help="A measure of ir_measures. Repeatable for ablation and sweep: one run, a column each "
         "[nDCG@10].",
     )
     rel: int | None = option(
@@ -362,8 +362,9 @@ class MostPairs(Settings):
     pairs: int | None = option(
         default=None,
         metavar="N",
-        help="At most N pairs: whole queries are drawn; 0: all of them [all; where heads or "
-        "controls are cut, for the terms of circuits and for look 450].",
+        help="At most N pairs: whole queries are drawn; of a run fewer passages of each, down to "
+        "10, and then queries; 0: all pairs [all; where heads or controls are cut, for the terms "
+        "of circuits and for look 450].",
         check=within(0),
     )
 

@@ -172,7 +172,8 @@ class Whole:
         from matchlens.studies import sizes
 
         if set(self.names) & set(sizes.CUTTING):
-            job.check_ranking(easy=False)
+            most = self.size.fewest(self.names)
+            job.check_ranking(most, easy=False, all_by="--full")
         costs = self._work(job, redraws).in_words()
         if self.settings.dry_run:
             show(f"{costs}\n")

@@ -449,9 +449,7 @@ CLAIMS: tuple[Claim, ...] = (
         "SEP is a no-op for query and document.",
         "Neither {{Q,D}}->SEP1 nor {{Q,D}}->SEP2, in all layers, changes the measure by {margin} "
         "of (original - random) or more; what is written from SEP (norm mass) is printed beside it."
-        " Where the joint cut {{Q,D}}->{{SEP1,SEP2}}"
-        + _BACKUP
-        + _TESTED,
+        " Where the joint cut {{Q,D}}->{{SEP1,SEP2}}" + _BACKUP + _TESTED,
         separators,
         redrawn=True,
     ),
@@ -499,9 +497,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Relevance is gathered in CLS last (CLS->Q and CLS->D from layer n).",
         "CLS->{{Q,D}} in the lower half of the layers changes the measure by less than {margin} of "
         "(original - random), and from the middle layer on it lowers the measure. Where the joint "
-        "cut {{CLS,SEP1,SEP2}}->{{Q,D}}"
-        + _BACKUP
-        + _TESTED,
+        "cut {{CLS,SEP1,SEP2}}->{{Q,D}}" + _BACKUP + _TESTED,
         gathered_last,
         redrawn=True,
     ),
