@@ -387,5 +387,6 @@ class Base(Settings):
     base: str | None = option(
         default=None,
         metavar="MODEL",
-        help="A model of the same shape before fine-tuning: folder or Hugging Face id.",
+        help="A model of the same shape before fine-tuning, without rotary positions: folder or "
+        "Hugging Face id.",
     )

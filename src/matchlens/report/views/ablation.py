@@ -241,7 +241,7 @@ def _title(result: Result) -> str:
     ideal = sampling.get("ideal", "sample")
     if sampling.get("candidates") == "run" or ideal != "sample":  # elsewhere it goes without saying
         how += f", ideal of the {'full qrels' if ideal == 'full' else ideal}"
-    if result.options.get("rank_easy") and (result.pairs["grade"] == EASY_GRADE).any():
+    if result.options.get("rank_easy") and EASY_GRADE in set(result.pairs["grade"]):
         easy = sampling.get("easy")
         negatives = f"{counted(easy, 'easy negative')} a query" if easy else "easy negatives"
         how += f", with {negatives}"
