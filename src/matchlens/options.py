@@ -28,7 +28,8 @@ from matchlens.settings import (
 
 PARTS_HELP = (
     "Own parts, by characters: JSON such as "
-    '{"TITLE": {"of": "D", "spans": {"d1": [[0, 12]]}}}; explain numbers the passages from 0.'
+    '{"TITLE": {"of": "D", "spans": {"d1": [[0, 12]]}}}; explain numbers '
+    'the passages from 0 and calls the query "query".'
 )
 
 

@@ -55,7 +55,8 @@ COMPARE_HELP = """\
 Set results folders side by side: several models, or one model on several collections.
 
 What differs between them comes first, since it says what cannot be compared. Then Table 1, the
-curves of Figure 1a, the matching heads and the claims, as far as two folders or more hold them.
+curves of Figure 1a, the matching heads, the screens and the claims, as far as two folders or more
+hold them.
 Folders of the same pairs are tested against each other, query by query.
 
 \b
