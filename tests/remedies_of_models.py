@@ -403,7 +403,7 @@ def long_text(w, text: str) -> object:
 FOLDERS = [
     C("models/base.py:load_base", "are not used", lambda w, v: load_base(edited(w, v)),
       {"num_hidden_layers": 2}, [SAME]),
-    C("models/base.py:load_base", "rotary", lambda w, v: load_base(base(w, v)),
+    C("models/folder.py:check_positions", "", lambda w, v: load_base(base(w, v)),
       "modernbert", ["bert"]),
     C("models/base.py:load_base", "has no weight", lambda w, v: load_base(edited(w, v)),
       weights(**{"bert.encoder.layer.0.attention.self.query.weight": None}), [SAME]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -73,6 +74,19 @@ def verdicts(*results: matchlens.Result, **options) -> dict[str, str]:
     assert table["found"].str.endswith(".").all()
     assert not table["found"].str.contains("nan").any()
     return dict(zip(table["id"], table["verdict"], strict=True))
+
+
+def test_a_definition_names_cuts_that_are_made():
+    made = {cut.partition("@")[0] for cut in evidence_cuts(LAYERS)}
+    for claim in CLAIMS:
+        if claim.redrawn:
+            words = f"{claim.claim} {claim.definition.format(margin='6%')}"
+            named = set(re.findall(r"(?:\w|\{[\w,]+\})+->(?:\{[\w,]+\}|\w+)", words))
+            # the claim's own words say CLS->Q and CLS->D for CLS->{Q,D}
+            assert named <= made | {"CLS->Q", "CLS->D"}, claim.id
+            paths = {"separators": read_sep(LAYERS)[0], "early-cls": read_cls(LAYERS)}
+            path = {**paths, "cls-last": BELOW}.get(claim.id)
+            assert (path is None) or path.joint.partition("@")[0] in named, claim.id
 
 
 def test_claims_of_single_cuts():

@@ -360,7 +360,7 @@ def test_a_run_is_reranked(words, tmp_path):
     docids = [f"1-p{number}" for number in range(0, 32, 4)]
     run.write_text("".join(f"q0 Q0 {d} {n} {9 - n} x\n" for n, d in enumerate(docids, 1)))
     table = well(*words, "--out", tmp_path / "out", "--run", run, "--depth", "5", "--cut", "Q->D")
-    assert ": 1 query, 5 pairs (the run's top 5)" in table
+    assert ": 1 query, 5 pairs (the run's top 5, ideal of the full qrels)" in table
     assert "Note: one query only: no test is possible" in table
     pairs = pd.read_parquet(tmp_path / "out/pairs.parquet")
     assert pairs["docid"].tolist() == docids[:5]

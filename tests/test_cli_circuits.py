@@ -147,6 +147,13 @@ def test_bad_input_is_one_line_and_status_2(words, tmp_path, bad, fragment, monk
     assert fragment in refused("circuits", *words, *bad, "--out", tmp_path / "out")
 
 
+def test_a_rotary_base_is_refused_before_the_model_is_loaded(words, tmp_path, monkeypatch):
+    monkeypatch.setattr("matchlens.models.load.load", lambda *_, **__: 1 / 0)
+    base = tiny_models.save(tmp_path / "modernbert", "modernbert")
+    line = refused("circuits", *words, "--base", base, "--out", tmp_path / "out")
+    assert "uses rotary position embeddings" in line
+
+
 def test_options_are_checked_before_the_model_is_loaded(tiny_folder, base_folder, tmp_path):
     """The last thing that can be seen early: a half of the queries that lacks a class."""
     words = ["-m", tiny_folder, "--base", base_folder, "--demo", "--easy", "1", "--queries", "1"]

@@ -94,6 +94,21 @@ def test_a_table_says_how_many_queries_it_rests_on(queries, title, tiny):
     assert title in table
 
 
+@pytest.mark.parametrize(
+    ("rank_easy", "ideal", "more"),
+    [
+        (False, None, ""),
+        (True, None, ", with 2 easy negatives a query"),
+        (False, "full", ", ideal of the full qrels"),
+    ],
+)
+def test_a_title_says_what_is_ranked_and_by_which_ideal(rank_easy, ideal, more, tiny):
+    demo = matchlens.demo.load()
+    pairs = matchlens.choose(demo, queries=2, per_grade=1, easy=2, ideal=ideal)
+    result = matchlens.ablation(tiny, pairs, cuts=["Q->D"], rank_easy=rank_easy)
+    assert f"(at most 1 a grade, seed 0{more})\n" in matchlens.table_text(result)
+
+
 @pytest.mark.parametrize("other", ["Q\N{RIGHTWARDS ARROW}D", "Q -> D", "Q->D~zero"])
 def test_a_cut_counts_once_in_whatever_spelling(other, tiny):
     with pytest.raises(InputError, match=r"is given twice \('Q->D' is the same\)"):
@@ -195,6 +210,32 @@ def test_the_command_refuses_before_it_loads_the_model(command, tiny_folder, tmp
     monkeypatch.setattr("matchlens.models.load.load", None)  # a call would end in a TypeError
     words = [*command, "--model", tiny_folder, *write(tmp_path, POSITIVES), "--out", tmp_path / "o"]
     assert "nDCG@10 has one value for every order" in refused(*words)
+
+
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [
+        (["sweep", "heads", "--pairs", "250"], ["--pairs", "0"]),
+        (["ablation", "--pairs", "250", "--cut", "Q->D"], ["--pairs", "0"]),
+        (["study", "--studies", "heads", "--easy", "0"], ["--full"]),
+    ],
+)
+def test_what_cannot_move_on_fewer_pairs_is_refused_before_the_model_is_loaded(
+    command, more, tiny_folder, tmp_path, monkeypatch
+):
+    queries = 50 if command[0] == "study" else 25  # of 450 pairs 10 a query are left, or fewer
+    words = [*command, "--model", tiny_folder, *write(tmp_path, [2, 2, 1, 0], queries)]
+    run = (f"q{q} Q0 d{n} {n} {40 - n} t\n" for q in range(queries) for n in range(30))
+    (tmp_path / "run.txt").write_text("".join(run))
+    words += ["--run", tmp_path / "run.txt", "--depth", 30, "--measure", "P@10"]
+    with monkeypatch.context() as patch:
+        patch.setattr("matchlens.models.load.load", None)  # a call would end in a TypeError
+        message = refused(*words, "--out", tmp_path / "o")
+    assert "every query has at most 10 candidates" in message
+    assert f"{' '.join(more)} cuts all of them" in message
+    taken = [word for word in words if word not in ("--pairs", "250")]
+    done = call(*taken, *more, "--dry-run")
+    assert done.status == 0, done.err
 
 
 def test_binary_judgements_need_no_option(tiny_folder, tmp_path):

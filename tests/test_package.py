@@ -94,6 +94,16 @@ def test_importing_a_submodule_does_not_replace_a_public_function():
     subprocess.run([sys.executable, "-c", code], env=env, check=True)
 
 
+def test_windows_is_refused_in_one_line():
+    program = "import sys; sys.platform = 'win32'; import matchlens"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()[-1:]
+    assert line.startswith("ImportError: matchlens runs on Linux and macOS")
+
+
 def test_old_names_work_with_a_warning():
     from matchlens import qk
 

@@ -2147,6 +2147,10 @@ ELSEWHERE = {
     ("cli/job.py:run_study", ""): (
         "test_cli.py:test_measures_that_a_study_cannot_use_are_named_before_the_model_is_loaded"
     ),
+    ("cli/job.py:Job.check_ranking", ""): (
+        "test_measures_that_cannot_move.py:"
+        "test_what_cannot_move_on_fewer_pairs_is_refused_before_the_model_is_loaded"
+    ),
     ("__init__.py:__getattr__", ""): "test_package.py:test_old_names_work_with_a_warning",
     ("circuits.py:__getattr__", ""): "test_package.py:test_old_names_work_with_a_warning",
     (

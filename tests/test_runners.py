@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import sys
 import warnings
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ from matchlens.parts import Part
 from matchlens.plan import Control
 from matchlens.qk import Hypothesis, MeanStates
 from matchlens.runners import MeasurementRequest, ShardedRunner, run, runner, task
-from matchlens.runners.local import ProcessExecutor
+from matchlens.runners.local import ProcessExecutor, card
 from matchlens.runners.measures import (
     Attention,
     Logits,
@@ -38,8 +40,9 @@ from matchlens.runners.measures import (
     rows_into,
     states_into,
 )
+from matchlens.runners.ray import RayExecutor
 from matchlens.runners.store import DamagedError, Store
-from matchlens.runners.task import InProcessExecutor, ModelSpec
+from matchlens.runners.task import InProcessExecutor, ModelSpec, Worker
 from matchlens.signals import Stop, Stopped
 
 CONDITIONS = {
@@ -498,6 +501,57 @@ def test_workers_give_the_same_bytes(tiny32, tiny_folder, tiny_pairs, tmp_path):
 def test_a_worker_with_other_files_says_so(tiny_folder):
     with pytest.raises(matchlens.InputError, match="expected the same files on every node"):
         ModelSpec(str(tiny_folder), "0" * 64, device="cpu").load()
+
+
+@pytest.mark.parametrize(
+    ("device", "devices"),
+    [
+        (None, ["cuda:0", "cuda:1", "cuda:0"]),
+        ("cuda", ["cuda:0", "cuda:1", "cuda:0"]),
+        ("cuda:1", ["cuda:1", "cuda:1", "cuda:1"]),
+        ("cpu", ["cpu", "cpu", "cpu"]),
+    ],
+)
+def test_workers_take_the_cards_in_turn_unless_one_is_named(device, devices):
+    assert [card(device, place, 2) for place in range(3)] == devices
+    assert [card(device, place, 1) for place in range(3)] == [device] * 3
+
+
+def test_the_device_that_a_worker_is_given_is_the_one_it_loads_on(tiny_folder, tiny32):
+    """Where the spec names another, too: "cuda" says less than the card that is a worker's turn."""
+    spec = ModelSpec(str(tiny_folder), str(tiny32.identity["sha256"]), device="cuda")
+    worker = Worker(spec.to_json(), "cpu")
+    worker.load()
+    assert worker.model is not None
+    assert str(worker.model.device) == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "asked"),
+    [
+        (None, 2, (1, "cuda")),
+        ("cuda", 2, (1, "cuda")),
+        ("cuda:1", 2, (1, "cuda")),
+        ("cpu", 2, (0, "cpu")),
+        (None, 0, (0, "cpu")),
+        ("cuda", 0, (0, "cuda")),
+    ],
+)
+def test_a_ray_worker_asks_for_a_gpu_for_every_cuda_device(device, gpus, asked, monkeypatch):
+    """Its own is the only one that it sees, so the number is the command's own."""
+    hired = []
+
+    class Actor:
+        ready = SimpleNamespace(remote=object)
+
+        def options(self, num_gpus, **_):
+            return SimpleNamespace(remote=lambda *given: hired.append((num_gpus, given[2])) or self)
+
+    node = {"Alive": True, "Resources": {"CPU": 4, "GPU": gpus}}
+    cluster = {"is_initialized": lambda: True, "nodes": lambda: [node]}
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(**cluster, remote=lambda _: Actor()))
+    RayExecutor(ModelSpec("m", "0" * 64, device=device))._connect(Stop())
+    assert hired == [asked] * (2 if asked[0] else 1)
 
 
 def test_a_first_signal_waits_for_the_shard_and_a_second_does_not():

@@ -57,3 +57,6 @@ def test_the_citation_says_the_version():
     (version,) = re.findall(r'__version__ = "(.+)"', said)
     cited = (ROOT / "CITATION.cff").read_text("utf-8")
     assert f"\nversion: {version}\n" in cited
+    # what is unreleased is no release: its folders are not continued by the release's version
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert version.endswith(".dev0") == ("\n## Unreleased\n" in changes)

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 
 from matchlens._version import __version__
 
+if sys.platform == "win32":  # no file locks by flock, no signals as here
+    raise ImportError("matchlens runs on Linux and macOS; on Windows run it in WSL")
+
 if TYPE_CHECKING:
     from matchlens.corpora import Pair, PairSet, beir, choose, demo, frame, irds, thin, trec
     from matchlens.directions import Cut, Direction, How

@@ -28,7 +28,8 @@ from matchlens.settings import (
 
 PARTS_HELP = (
     "Own parts, by characters: JSON such as "
-    '{"TITLE": {"of": "D", "spans": {"d1": [[0, 12]]}}}; explain numbers the passages from 0.'
+    '{"TITLE": {"of": "D", "spans": {"d1": [[0, 12]]}}}; explain numbers '
+    'the passages from 0 and calls the query "query".'
 )
 
 
@@ -238,8 +239,8 @@ class Candidates(Queries):
     easy: int | None = option(
         default=None,
         metavar="N",
-        help="Add N random passages to each query (easy negatives) [0; for attention, circuits, "
-        "look and study 10].",
+        help="Add N random passages to each query (easy negatives), which ablation and sweep rank, "
+        "too [0; for attention, circuits, look and study 10].",
     )
     ideal: str | None = option(
         default=None,
@@ -257,7 +258,7 @@ class StudySettings(
     measure: list[str] | None = option(
         default=None,
         metavar="NAME",
-        help="Any ir_measures measure. Repeatable for ablation and sweep: one run, a column each "
+        help="A measure of ir_measures. Repeatable for ablation and sweep: one run, a column each "
         "[nDCG@10].",
     )
     rel: int | None = option(
@@ -362,8 +363,9 @@ class MostPairs(Settings):
     pairs: int | None = option(
         default=None,
         metavar="N",
-        help="At most N pairs: whole queries are drawn; 0: all of them [all; where heads or "
-        "controls are cut, for the terms of circuits and for look 450].",
+        help="At most N pairs: whole queries are drawn; of a run fewer passages of each, down to "
+        "10, and then queries; 0: all pairs [all; where heads or controls are cut, for the terms "
+        "of circuits and for look 450].",
         check=within(0),
     )
 
@@ -386,5 +388,6 @@ class Base(Settings):
     base: str | None = option(
         default=None,
         metavar="MODEL",
-        help="A model of the same shape before fine-tuning: folder or Hugging Face id.",
+        help="A model of the same shape before fine-tuning, without rotary positions: folder or "
+        "Hugging Face id.",
     )

@@ -54,13 +54,33 @@ class Job:
         """So many further draws of the sample, with the seeds after its own."""
         return [self.redraw(self.settings.seed + step) for step in range(1, number + 1)]
 
-    def check_ranking(self, *, easy: bool = True) -> None:
-        """Check, before the model is loaded, that some ranking can move the measure."""
+    def check_ranking(
+        self, most: int | None, *, easy: bool = True, all_by: str = "--pairs 0"
+    ) -> None:
+        """Check, before the model is loaded, that some ranking can move the measure.
+
+        Args:
+            most: pairs that are cut at most; all where None.
+            easy: whether easy negatives are ranked where the options add some.
+            all_by: the option that cuts all pairs.
+        """
+        from matchlens.corpora import thin
         from matchlens.studies.common import ranked
 
-        rank_easy = easy and self.inputs.rank_easy
-        for measure in self.settings.measures:
-            ranked(self.inputs.pairs, measure, self.inputs.rel, rank_easy=rank_easy)
+        pairs, settings = self.inputs.pairs, self.settings
+        own = {"rank_easy": easy and self.inputs.rank_easy}
+        for measure in settings.measures:
+            ranked(pairs, measure, self.inputs.rel, **own)
+            if most is None:
+                continue
+            used, _ = thin(pairs, most, seed=settings.seed, easy=own["rank_easy"])
+            try:
+                ranked(used, measure, self.inputs.rel, **own)
+            except InputError as error:
+                raise InputError(
+                    f"{len(used.pairs)} of {len(pairs.pairs)} pairs are cut; {all_by} cuts all of "
+                    f"them. On these, {error}"
+                ) from None
 
     @contextmanager
     def running(self) -> Iterator[tuple[Reranker, Runner]]:
@@ -304,7 +324,7 @@ def run_study(name: str, settings: Any, typed: Settings | None = None) -> None:
     job = prepare(name if typed is None else "demo", filled, typed or settings)
     inputs = job.inputs
     if spec.ranks:
-        job.check_ranking()
+        job.check_ranking(spec.most_pairs(filled))
     spec.ready(inputs)
     if settings.dry_run:
         show(f"{spec.cost(inputs)}\n")

@@ -55,7 +55,8 @@ COMPARE_HELP = """\
 Set results folders side by side: several models, or one model on several collections.
 
 What differs between them comes first, since it says what cannot be compared. Then Table 1, the
-curves of Figure 1a, the matching heads and the claims, as far as two folders or more hold them.
+curves of Figure 1a, the matching heads, the screens and the claims, as far as two folders or more
+hold them.
 Folders of the same pairs are tested against each other, query by query.
 
 \b
@@ -172,7 +173,8 @@ class Whole:
         from matchlens.studies import sizes
 
         if set(self.names) & set(sizes.CUTTING):
-            job.check_ranking(easy=False)
+            most = self.size.fewest(self.names)
+            job.check_ranking(most, easy=False, all_by="--full")
         costs = self._work(job, redraws).in_words()
         if self.settings.dry_run:
             show(f"{costs}\n")

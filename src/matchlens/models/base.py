@@ -10,7 +10,7 @@ import torch
 
 from matchlens.errors import InputError
 from matchlens.models.config import quiet_library, refusing
-from matchlens.models.folder import ModelFolder, class_of_family, find
+from matchlens.models.folder import ModelFolder, check_positions, class_of_family, find
 from matchlens.models.load import assembled
 from matchlens.models.qk import QK
 from matchlens.models.weights import few, leftover
@@ -32,8 +32,8 @@ def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -
         model: ``demo``, a local folder or a Hugging Face id (only then is the network used).
 
     Raises:
-        InputError: if the model cannot be found, is of no supported type, or lacks a query or key
-            weight.
+        InputError: if the model cannot be found, is of no supported type, has rotary positions, or
+            lacks a query or key weight.
 
     >>> base = load_base("demo")
     >>> len(base.layers), base.layers[0].query.shape
@@ -41,6 +41,7 @@ def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -
     """
     named = not isinstance(model, ModelFolder)
     folder = find(model, revision, scores=False) if named else model
+    check_positions(folder)
     folder.say_converted()
     family = class_of_family(folder.model_type)
     with quiet_library():
@@ -54,11 +55,6 @@ def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -
         )
     with refusing(folder.name, "its config cannot be followed"):
         walked = family(module)
-    if walked.qk(0).rope:
-        raise InputError(
-            f"model {folder.name!r} uses rotary position embeddings, with which a query-key matrix "
-            "depends on the distance of the two tokens; expected a model without"
-        )
     lost = set(report["missing_keys"]) | {key[0] for key in report["mismatched_keys"]}
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     for layer in range(walked.n_layers):

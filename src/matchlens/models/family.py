@@ -65,6 +65,8 @@ class Family:
     beside = ""
     """What lets tokens read each other beside the attention, whatever is cut, in words; empty for
     most."""
+    rotary = False
+    """Whether rotary positions turn queries and keys, so that their matrix depends on distance."""
     rounded = False
     """Whether the library computes some steps in float32 even where the weights are float64."""
     splittable = True

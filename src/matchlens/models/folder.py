@@ -564,6 +564,16 @@ def class_of_family(model_type: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def check_positions(folder: ModelFolder) -> None:
+    """Check that a model before fine-tuning has no rotary positions, by its type."""
+    if class_of_family(folder.model_type).rotary:
+        raise InputError(
+            f"model {folder.name!r} uses rotary position embeddings, with which a query-key matrix "
+            "depends on the distance of the two tokens; expected a model without: leave the base "
+            "out (--base)"
+        )
+
+
 def library_of(family: Any, classifies: bool) -> Any:
     """The library's class that holds the weights: a classifier's or a causal model's."""
     return (getattr(family, "classifier", None) if classifies else None) or family.library

@@ -37,6 +37,7 @@ class Rotary(Family, ABC):
     """Walks a model with rotary positions through its own layers."""
 
     token_types = 0
+    rotary = True
     rounded = True
     splittable = False
     stack = "layers"

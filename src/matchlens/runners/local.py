@@ -161,14 +161,22 @@ def _serve(pipe: Connection, spec: str, threads: int, place: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_follow, daemon=True).start()
     torch.set_num_threads(threads)
-    cards = torch.cuda.device_count()
-    worker = Worker(spec, f"cuda:{place % cards}" if cards > 1 else None)
-
+    asked = ModelSpec.of(spec).device
+    worker = Worker(spec, card(asked, place, torch.cuda.device_count()))
     with suppress(OSError, EOFError):  # the driver is gone
         pipe.send_bytes(worker.load())
         while worker.model is not None:
             task, shard = pipe.recv()  # from the driver, which started this process
             pipe.send_bytes(worker.work(task, shard))
+
+
+def card(device: str | None, place: int, cards: int) -> str | None:
+    """The device of a worker: cards in turn, unless the device asked for is one of its own.
+
+    >>> card("cuda", 5, 4), card(None, 5, 4), card("cuda:0", 5, 4), card("cpu", 5, 4)
+    ('cuda:1', 'cuda:1', 'cuda:0', 'cpu')
+    """
+    return f"cuda:{place % cards}" if device in (None, "cuda") and cards > 1 else device
 
 
 def _follow() -> None:

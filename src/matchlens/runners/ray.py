@@ -214,7 +214,8 @@ class RayExecutor:
                         signal.signal(number, handler)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cards = int(sum(node.get("GPU", 0) for node in nodes))
-        self._cards = cards if self.spec.device in (None, "cuda") else 0
+        asked = self.spec.device or "cuda"
+        self._cards = cards if asked.partition(":")[0] == "cuda" else 0
         number = self.number or self._cards or len(nodes)
         if self.cores is None:
             each = -(-number // max(1, len(nodes)))
@@ -276,7 +277,10 @@ class RayExecutor:
         options: dict[str, Any] = {"num_cpus": self.cores, "num_gpus": share, "max_restarts": 0}
         actor_class: Any = ray.remote(RayWorker)
         actor = actor_class.options(scheduling_strategy="SPREAD", **options).remote(
-            self.spec.to_json(), self.cores, "cuda" if share else "cpu"
+            # Ray shows a worker its own card only, whatever number the command's own has
+            self.spec.to_json(),
+            self.cores,
+            "cuda" if share else self.spec.device or "cpu",
         )
         self._workers[actor.ready.remote()] = _Worker(actor)
 

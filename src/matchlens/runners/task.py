@@ -194,7 +194,7 @@ class ModelSpec:
         return spec if prompt is None else replace(spec, prompt=Prompt(**prompt))
 
     def load(self, device: str | None = None) -> Reranker:
-        """Load the model."""
+        """Load the model, on the spec's own device where none is given."""
         from matchlens.models.folder import find
         from matchlens.models.load import load
 
@@ -208,7 +208,7 @@ class ModelSpec:
             warnings.simplefilter("ignore", MatchlensWarning)  # the driver says it
             return load(
                 folder.with_prompt(self.prompt),
-                device=self.device or device,
+                device=device or self.device,
                 dtype=self.dtype,
                 max_length=self.max_length,
                 negate=self.negate,
@@ -221,7 +221,7 @@ class Worker:
 
     Args:
         spec: how the model is loaded, as JSON.
-        device: where it runs, where the spec leaves that open.
+        device: where it runs; where the spec says where None.
     """
 
     def __init__(self, spec: str, device: str | None) -> None:

@@ -125,7 +125,7 @@ def compare_heads(first: Result, second: Result, *, seed: int = 0) -> pd.DataFra
 
 @typed
 def compare(folders: Iterable[str | Path], *, seed: int = 0) -> Result:
-    """Set results folders side by side: Table 1, Figure 1a, matching heads, claims.
+    """Set results folders side by side: Table 1, Figure 1a, matching heads, screens, claims.
 
     What differs between the folders comes first, since it says what cannot be compared. Only
     folders of the same pairs, ranked by the same measure, are tested against each other.

@@ -52,7 +52,7 @@ def cost(conditions: Mapping[str, Condition], folder: ModelFolder, pairs: PairSe
         f"{work.passes / work.unshared:.0%} of the work is left)\n"
         f"operations: about {work.operations / 1e12:.1f} TFLOP\n"
         f"time: about {in_words(work.operations / rate())} on this CPU (a rough estimate)\n"
-        f"memory: about {memory(folder):.1f} GiB, whatever the number of pairs"
+        f"memory: about {memory(folder):.1f} GiB, and the pairs' texts and scores"
     )
 
 
@@ -95,7 +95,7 @@ def layer_operations(folder: ModelFolder, tokens: np.ndarray) -> float:
 
 
 def memory(folder: ModelFolder) -> float:
-    """GiB of memory that a run takes, whatever the number of pairs; a rough estimate."""
+    """GiB of memory that a run takes beside its pairs' texts and scores; a rough estimate."""
     layers, _ = folder.shape
     wide, inner = _width(folder), _inner(folder)
     states = layers * BATCH_TOKENS * wide * 4
@@ -246,7 +246,7 @@ class WholeWork:
         lines += [
             f"in all: {total / 1e12:.1f} TFLOP, about {in_words(total / rate())} on this CPU "
             "(a rough estimate)",
-            f"memory: about {memory(self.folder):.1f} GiB, whatever the number of pairs; "
+            f"memory: about {memory(self.folder):.1f} GiB, and the pairs' texts and scores; "
             f"{disk:.0f} MiB of meters on disk",
         ]
         return "\n".join(lines)

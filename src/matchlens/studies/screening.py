@@ -73,11 +73,11 @@ def screen(
         model: a loaded reranker.
         pairs: candidates of graded queries.
         others: gates beside the ten largest that are cut exactly, drawn over the layers.
-        measure: any ir_measures measure by name.
+        measure: a measure of ir_measures by name.
         rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
             judgements reach 2, else 1.
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
-        most_pairs: at most so many pairs, of whole queries; all where None.
+        most_pairs: at most so many pairs, as :func:`matchlens.thin` chooses them; all where None.
         seed: of the draws, resampling and halves.
         progress: called with pairs done and pairs in all.
         runner: runs the exact cuts.

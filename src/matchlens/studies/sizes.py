@@ -57,6 +57,12 @@ class Size:
     looks: int  # pairs to look into
     queries: int | None = None  # queries that are drawn by default; all where None
 
+    def fewest(self, names: Sequence[str]) -> int | None:
+        """The pairs of that one of some studies that cuts the fewest; all where None."""
+        costly = {"heads", "controls", "screen"} & set(names)
+        limits = [self.swept] * ("sweep" in names) + [self.pairs] * len(costly)
+        return min((limit for limit in limits if limit is not None), default=None)
+
     def figure_1a(self, preset_name: str) -> tuple[str, ...]:
         """The directions that are cut up to each layer."""
         if self.directions is not None:

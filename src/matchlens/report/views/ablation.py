@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from matchlens import figures
 from matchlens.arguments import typed
+from matchlens.corpora import EASY_GRADE
 from matchlens.directions import Cut, Direction
 from matchlens.errors import InputError
 from matchlens.figures import Drawing
@@ -237,6 +238,13 @@ def _title(result: Result) -> str:
         "run": f"the run's top {sampling.get('depth')}",
         "given": "the pairs as given",
     }.get(sampling.get("candidates", "given"), "all judged passages")
+    ideal = sampling.get("ideal", "sample")
+    if sampling.get("candidates") == "run" or ideal != "sample":  # elsewhere it goes without saying
+        how += f", ideal of the {'full qrels' if ideal == 'full' else ideal}"
+    if result.options.get("rank_easy") and EASY_GRADE in set(result.pairs["grade"]):
+        easy = sampling.get("easy")
+        negatives = f"{counted(easy, 'easy negative')} a query" if easy else "easy negatives"
+        how += f", with {negatives}"
     return (
         f"{result.options['measure']} of {identity['model']['name']} on {sources}: "
         f"{counts}, {counted(pairs['number'], 'pair')} ({how})"

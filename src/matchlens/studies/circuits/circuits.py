@@ -16,7 +16,7 @@ from matchlens.arguments import typed
 from matchlens.corpora import Pair, PairSet, thin
 from matchlens.directions import Cut
 from matchlens.errors import InputError
-from matchlens.models.folder import ModelFolder
+from matchlens.models.folder import ModelFolder, check_positions
 from matchlens.parts import Part
 from matchlens.results import Result
 from matchlens.studies.attention.contrasts import (
@@ -151,7 +151,8 @@ def other_half(pairs: PairSet, seed: int, most: int | None) -> PairSet:
 
 
 def check_base(folder: ModelFolder, base: ModelFolder) -> None:
-    """Check that a second model has the shape of the first."""
+    """Check that a second model has the shape of the first, and no rotary positions."""
+    check_positions(base)
     shapes = [(*each.shape, each.config.hidden_size) for each in (folder, base)]
     check_shapes(shapes[0], shapes[1], base.name)
 

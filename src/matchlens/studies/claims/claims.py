@@ -419,10 +419,7 @@ _NO_EFFECT = (
     "query by query: two one-sided tests. It does not hold where the change is shown to be larger."
     + _TESTED
 )
-_BACKUP = (
-    " Where cutting CLS, SEP1 and SEP2 together does more damage than each alone (a backup path), "
-    "the joint cut is used."
-)
+_BACKUP = " does more damage than the same cut of each part alone (a backup path), it is used."
 _FLOW = " Information flows from what is read to the reader: query to document is D->Q."
 
 CLAIMS: tuple[Claim, ...] = (
@@ -452,8 +449,7 @@ CLAIMS: tuple[Claim, ...] = (
         "SEP is a no-op for query and document.",
         "Neither {{Q,D}}->SEP1 nor {{Q,D}}->SEP2, in all layers, changes the measure by {margin} "
         "of (original - random) or more; what is written from SEP (norm mass) is printed beside it."
-        + _BACKUP
-        + _TESTED,
+        " Where the joint cut {{Q,D}}->{{SEP1,SEP2}}" + _BACKUP + _TESTED,
         separators,
         redrawn=True,
     ),
@@ -462,7 +458,7 @@ CLAIMS: tuple[Claim, ...] = (
         "In the early layers CLS is a no-op for query and document.",
         "Early: the lower third of the layers. {{Q,D}}->CLS in all of them changes the measure by "
         "less than {margin} of (original - random); what is written from CLS (norm mass) is "
-        "printed beside it." + _BACKUP + _TESTED,
+        "printed beside it. Where the joint cut {{Q,D}}->{{CLS,SEP1,SEP2}}" + _BACKUP + _TESTED,
         early_cls,
         redrawn=True,
     ),
@@ -500,9 +496,8 @@ CLAIMS: tuple[Claim, ...] = (
         "cls-last",
         "Relevance is gathered in CLS last (CLS->Q and CLS->D from layer n).",
         "CLS->{{Q,D}} in the lower half of the layers changes the measure by less than {margin} of "
-        "(original - random), and from the middle layer on it lowers the measure."
-        + _BACKUP
-        + _TESTED,
+        "(original - random), and from the middle layer on it lowers the measure. Where the joint "
+        "cut {{CLS,SEP1,SEP2}}->{{Q,D}}" + _BACKUP + _TESTED,
         gathered_last,
         redrawn=True,
     ),

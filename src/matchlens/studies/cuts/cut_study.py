@@ -302,14 +302,15 @@ def ablation(
             they agree. The cuts of ``sets`` name their own, so that sets alone take no hows.
         preset: ``default`` (Holm-corrected paired t-test), ``paper`` (uncorrected, unpaired),
             ``authors`` or ``zhan2020``.
-        measure: any ir_measures measure by name, or several: the pairs are run once, the first is
-            the tables' measure, and the table ``measures`` has all.
+        measure: a measure of ir_measures by name (those that need more than grades are refused),
+            or several: the pairs are run once, the first is the tables' measure, and the table
+            ``measures`` has all.
         rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
             judgements reach 2, else 1.
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
         rank_easy: whether easy negatives stand in the rankings.
         seed: of permutations, resampling and the halves.
-        most_pairs: at most so many pairs, of whole queries; all where None.
+        most_pairs: at most so many pairs, as :func:`matchlens.thin` chooses them; all where None.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
         runner: runs the pairs (:mod:`matchlens.runners`); this process where None.
