@@ -19,6 +19,8 @@ import pytest
 import matchlens.cli
 from corpora_files import GOOD
 from hostile_files import resealed
+from matchlens.cli.commands import commands
+from matchlens.cli.rerunning import commands_of
 from matchlens.studies.compare_runs import (
     BYTES,
     DIFFERS,
@@ -107,6 +109,94 @@ def test_the_same_seed_gives_the_same_bytes(copy, capfd):
     made.write_text(json.dumps({**manifest, "commands": manifest["commands"][:1]}))
     rerun(copy)  # stopped after the first command, whose figures may be missing
     assert capfd.readouterr().err.count("matchlens: running: ") == 2
+
+
+def stopped(*_, **__):
+    raise KeyboardInterrupt
+
+
+FIGURE = "sweep-window/points.json"
+
+
+@pytest.mark.parametrize(
+    ("made", "shards_of", "lost", "left"),
+    [
+        (2, None, None, []),
+        (2, None, FIGURE, ["sweep"]),  # stopped while it drew, and its shards are gone
+        (2, "sweep", None, ["sweep"]),
+        (1, "sweep", None, ["sweep"]),
+        (1, "ablation", None, ["ablation", "sweep"]),
+        (1, None, None, ["ablation", "sweep"]),
+        (1, "screen", None, ["ablation", "sweep"]),
+        (0, "ablation", None, ["ablation", "sweep"]),
+    ],
+)
+def test_what_is_left_of_a_stopped_rerun(made, shards_of, lost, left, copy, monkeypatch):
+    again = copy / "out-again"
+    shutil.copytree(copy / "out", again)
+    manifest = json.loads((again / "manifest.json").read_text())
+    manifest.pop("manifest_sha256", None)
+    recorded = commands_of(manifest, copy / "out", commands())  # with paths that are absolute
+    for entry, one in zip(manifest["commands"], recorded, strict=True):
+        entry["asked"] = one.settings.as_json()
+    manifest["commands"] = manifest["commands"][:made]
+    manifest["files"].pop(lost, None)
+    (again / "manifest.json").write_text(json.dumps(manifest))
+    if shards_of is not None:
+        kept = again / ".matchlens-work" / "shards" / ("0" * 32)
+        kept.mkdir(parents=True)
+        (kept / "000000.shard").write_bytes(b"")
+        options = {"seed": 0, "rel": 2}  # of both
+        about = {"command": shards_of, "options": options}
+        (again / ".matchlens-work" / "about.json").write_text(json.dumps(about))
+    run = []
+    monkeypatch.setattr("matchlens.cli.job.run_study", lambda name, _: run.append(name))
+    rerun(copy, "-q")
+    assert run == left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "step"), [("ablation", "_draw"), ("sweep", "_save_tables"), ("sweep", "_draw")]
+)
+def test_a_stopped_rerun_goes_on_where_it_was_stopped(command, step, copy, capfd, monkeypatch):
+    own = matchlens.cli.job.run_study
+    with monkeypatch.context() as patch:
+
+        def run(study, *more, **options):
+            if study == command:
+                patch.setattr(f"matchlens.cli.job.Job.{step}", stopped)
+            return own(study, *more, **options)
+
+        patch.setattr("matchlens.cli.job.run_study", run)
+        assert rerun(copy, "-q") == 130
+    assert "run the same command again to go on" in capfd.readouterr().err
+    assert rerun(copy) == 0
+    out, err = capfd.readouterr()
+    left = ["ablation", "sweep"] if command == "ablation" else ["sweep"]
+    assert [line.split()[3] for line in err.splitlines() if ": running: " in line] == left
+    assert out.splitlines()[-1] == "6 files of numbers: 6 the same bytes"
+    names = [set(json.loads((copy / it / "manifest.json").read_text())["files"]) for it in AGAIN]
+    assert names[0] == names[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shards", [True, False])
+def test_a_stopped_rerun_of_a_whole_study_goes_on(shards, place, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(place)
+    words = ["-m", "model", "--topics", "t.tsv", "--qrels", "qrels", "--passages", "p.jsonl"]
+    own = ["study", "--studies", "ablation", "--easy", "0", "--device", "cpu", "-q"]
+    assert matchlens.cli.main([*own, *words, "--out", str(tmp_path / "out")]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("matchlens.report.conclusions.conclude", stopped)
+        assert rerun(tmp_path, "-q") == 130
+    if not shards:
+        shutil.rmtree(tmp_path / "out-again" / ".matchlens-work")
+    capfd.readouterr()
+    for times in (1, 0):
+        assert rerun(tmp_path) == 0
+        assert capfd.readouterr().err.count("matchlens: running: ") == times
+    assert (tmp_path / "out-again" / "report.html").exists()
 
 
 @pytest.mark.slow

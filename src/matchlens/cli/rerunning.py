@@ -113,9 +113,7 @@ def rerun(commands: Commands, settings: RerunSettings) -> int:
     _allow(folder, placed, settings.yes)
     _judge(folder, list(differences(recorded)), anyway)
     runs = [(command, place_in(command.settings, new, **own)) for command in placed]
-    done = _done(runs, new) if goes_on else 0
-    # The last one's figures may be missing; an earlier one would see what later ones have written.
-    left = runs[max(0, done - 1) :] if done < len(runs) else []
+    left = _left(runs, manifest, new, goes_on)
     if not left:
         say(f"matchlens: {str(new)!r} has been run already; delete it to run it anew", quiet)
     for command, here in left:
@@ -128,13 +126,41 @@ def rerun(commands: Commands, settings: RerunSettings) -> int:
     return 0 if all(diff.same for diff in diffs) else 1
 
 
-def _done(runs: Sequence[tuple[Recorded, Settings]], new: Path) -> int:
-    """How many of the commands, from the first on, have written their tables into the folder."""
-    from matchlens.reading import read_manifest
+Runs = Sequence[tuple[Recorded, Settings]]
 
-    made = [(one.get("command"), one.get("asked")) for one in read_manifest(new)["commands"]]
+
+def _left(runs: Runs, manifest: Mapping[str, Any], new: Path, goes_on: bool) -> Runs:
+    """The commands that are still to be run, those that were stopped among them.
+
+    A command stands in the manifest with the first tables that it saves; its shards are kept until
+    its last figure is drawn.
+    """
+    from matchlens.reading import MANIFEST, read_manifest
+    from matchlens.runners.store import unfinished
+
+    there = read_manifest(new) if (new / MANIFEST).exists() else {}
+    made = [(one.get("command"), one.get("asked")) for one in there.get("commands", [])]
     asked = [(command.name, json.loads(json.dumps(here.as_json()))) for command, here in runs]
-    return len(made) if made == asked[: len(made)] else 0
+    done = len(made) if made == asked[: len(made)] else 0
+    about = unfinished(new)
+    for number in (done - 1, done):
+        if 0 <= number < len(runs) and _is_of(about, *runs[number]):
+            return runs[number:]
+    if not goes_on:
+        return runs
+    # The last one's figures may be missing; an earlier one would see what later ones have written.
+    names = manifest.get("files", {}), there.get("files", {})
+    complete = done == len(runs) and set(names[0]) <= set(names[1])
+    return [] if complete else runs[max(0, done - 1) :]
+
+
+def _is_of(about: Mapping[str, Any], command: Recorded, here: Settings) -> bool:
+    """Whether an unfinished run is of a command, whose defaults the run has filled in."""
+    options = about.get("options")
+    if about.get("command") != command.name or not isinstance(options, Mapping):
+        return False
+    asked = {name: value for name, value in here.recorded().items() if name in options}
+    return all(value in (None, options[name]) for name, value in asked.items())
 
 
 def _judge(folder: Path, differs: Sequence[str], anyway: bool) -> None:
