@@ -282,12 +282,34 @@ def test_a_folder_is_continued(words, tmp_path):
     assert result.to_frame("table1")["cut"].tolist() == ["", "random", "CLS->D~mask"]
     assert result.options["cuts"] == ["CLS->D~mask"]
     assert (out / "ablation/table1.txt").read_text() == second
-    assert set(files_of(out)) == ALWAYS | {"runs/index.tsv", "runs/0000.run", "runs/0001.run"}
+    runs = {f"runs/000{number}.run" for number in range(4)}  # as many as the folder's cuts
+    assert set(files_of(out)) == ALWAYS | {"runs/index.tsv"} | runs
     assert not list(out.rglob(".*"))
 
     line = refused("ablation", "-q", *words, "--out", out, "--dtype", "float64", "--seed", "4")
     assert 'model.dtype was "float32", is now "float64"' in line
     assert "pairs.sampling.seed was 0, is now 4" in line
+
+
+@pytest.mark.slow
+def test_runs_of_an_earlier_command_stay_beside_those_of_a_later_one(words, tmp_path):
+    out = tmp_path / "out"
+    more = [*words, "--out", out, "-q"]
+    for own in (
+        ["ablation", "--cut", "Q->D", "--runs"],
+        ["sweep", "only", "--direction", "D->D"],
+        ["sweep", "window", "--direction", "D->Q", "--window", "2", "--runs"],
+    ):
+        assert call(*own, *more).status == 0
+    index = [line.split("\t") for line in (out / "runs/index.tsv").read_text().splitlines()]
+    cuts = {cut for _, cut in index[1:]}
+    assert {"", "Q->D", "D->Q@0:2"} <= cuts
+    assert not any("D->D" in cut for cut in cuts)  # without --runs
+    scores = pd.read_parquet(out / "scores.parquet")
+    for name, cut in index[1:]:
+        lines = [line.split() for line in (out / "runs" / name).read_text().splitlines()]
+        expected = scores[scores["cut"] == cut]["score"]
+        assert sorted(float(line[4]) for line in lines) == sorted(map(float, expected))
 
 
 def test_a_list_of_cuts_with_a_measure_that_ties_leave_open(words, tmp_path):

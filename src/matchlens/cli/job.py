@@ -140,15 +140,27 @@ class Job:
 
     def _draw(self, result: Result) -> None:
         from matchlens.report.views import files_of
-        from matchlens.studies.cuts.cut_study import trec_runs
 
         arrays = result.arrays
         result.texts.update(files_of(result))
         if self.settings.runs and (self.command != "study" or result.study == "ablation"):
-            result.texts.update(trec_runs(result))
+            result.texts.update(self._runs(result))
         result.log, result.arrays = (), {}  # both are saved already, with the tables
         result.save(self.settings.out)
         result.arrays = arrays
+
+    def _runs(self, result: Result) -> dict[str, str]:
+        """TREC runs of a result's cuts, and of those that the folder has runs of already."""
+        from matchlens.reading import SCORES, Snapshot
+        from matchlens.studies.cuts.cut_study import RUNS_INDEX, trec_runs
+
+        with Snapshot.open(self.settings.out) as there:
+            kept = RUNS_INDEX in there.files and there.out.kind(RUNS_INDEX) == "file"
+            index = there.out.read(RUNS_INDEX).decode(errors="replace") if kept else ""
+            scores = there.table(SCORES)
+        cuts = {line.partition("\t")[2] for line in index.split("\n")[1:] if line}
+        wanted = scores["cut"].isin(cuts | {*result.scores["cut"]})
+        return trec_runs(replace(result, scores=scores[wanted]))
 
     def _about(self) -> dict[str, object]:
         """What identifies an unfinished run: only a run with equal options resumes it."""
