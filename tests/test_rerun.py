@@ -19,8 +19,10 @@ import pytest
 import matchlens.cli
 from corpora_files import GOOD
 from hostile_files import resealed
+from matchlens.cli import job
 from matchlens.cli.commands import commands
-from matchlens.cli.rerunning import commands_of
+from matchlens.cli.recording import record
+from matchlens.cli.rerunning import commands_of, differences, reaches
 from matchlens.studies.compare_runs import (
     BYTES,
     DIFFERS,
@@ -32,6 +34,7 @@ from matchlens.studies.compare_runs import (
     tables,
 )  # fmt: skip
 from matchlens.studies.compare_runs import _arrays as array_difference
+from matchlens.studies.registry import AblationSettings
 
 CUTS = ("--cut", "Q->D", "--cut", "D->Q@0:1")
 
@@ -160,7 +163,7 @@ def test_what_is_left_of_a_stopped_rerun(made, shards_of, lost, left, copy, monk
     ("command", "step"), [("ablation", "_draw"), ("sweep", "_save_tables"), ("sweep", "_draw")]
 )
 def test_a_stopped_rerun_goes_on_where_it_was_stopped(command, step, copy, capfd, monkeypatch):
-    own = matchlens.cli.job.run_study
+    own = job.run_study
     with monkeypatch.context() as patch:
 
         def run(study, *more, **options):
@@ -330,6 +333,7 @@ def test_a_changed_table_gives_status_1_and_its_place(copy, capfd):
         (lambda one: one.update(command=["ablation"]), "whose command cannot be used"),
         (lambda one: one.pop("asked"), "whose asked cannot be used"),
         (lambda one: one.update(files={"topics": 3}), "whose files cannot be used"),
+        (lambda one: one.update(folders={"x": 3}), "whose folders cannot be used"),
         (lambda one: one["asked"].update(out="/tmp/elsewhere"), "an option 'out'"),
         (lambda one: one["asked"].update(yes=True), "an option 'yes'"),
         (lambda one: one["asked"].update(nothing=1), "an option 'nothing'"),
@@ -417,6 +421,35 @@ def test_nothing_is_reached_before_a_person_has_said_yes(
     assert names in text
     assert text.isprintable()
     assert ("add --yes to run it" in text) == ("base" not in edit)
+
+
+def test_a_folder_in_beir_s_form_is_recorded_as_a_path(tmp_path, monkeypatch, capfd):
+    there = tmp_path / "there"
+    (there / "data/tea/qrels").mkdir(parents=True)
+    tea = {
+        "corpus.jsonl": '{"_id": "d1", "title": "Tea", "text": "hot"}',
+        "queries.jsonl": '{"_id": "q1", "text": "warm tea"}',
+        "qrels/test.tsv": "query-id\tcorpus-id\tscore\nq1\td1\t1",
+    }
+    for name, text in tea.items():
+        (there / "data/tea" / name).write_text(text)
+    monkeypatch.chdir(there)
+    made = record("ablation", AblationSettings(dataset=["data/tea", "a/id"]))
+    assert "--dataset=tea --dataset=a/id" in str(made["line"])
+    monkeypatch.chdir(tmp_path)
+    manifest = {"commands": [json.loads(json.dumps(made))]}
+    (again,) = commands_of(manifest, there, commands())
+    folder = there / "data/tea"
+    assert again.value("dataset") == [str(folder), "a/id"]
+    reached = [*reaches(again)]
+    assert f"collection in folder '{folder}'" in reached
+    assert "collection 'a/id' of ir_datasets (downloaded if it is not here)" in reached
+    assert not [*differences([again])][:-1]  # the built-in model has no digest here
+    (folder / "corpus.jsonl").write_text(tea["corpus.jsonl"].replace("hot", "cold"))
+    assert f"{folder}/corpus.jsonl had sha256" in next(differences([again]))
+    manifest["commands"][0]["folders"]["data/tea"] = []
+    (again,) = commands_of(manifest, there, commands())
+    assert f"the files of {folder} were 0 files, are 3" in next(differences([again]))
 
 
 def test_a_model_that_only_the_options_of_a_manifest_name_is_not_looked_for(copy, monkeypatch):

@@ -158,8 +158,8 @@ class Job:
             kept = RUNS_INDEX in there.files and there.out.kind(RUNS_INDEX) == "file"
             index = there.out.read(RUNS_INDEX).decode(errors="replace") if kept else ""
             scores = there.table(SCORES)
-        cuts = {line.partition("\t")[2] for line in index.split("\n")[1:] if line}
-        wanted = scores["cut"].isin(cuts | {*result.scores["cut"]})
+        cuts = [line.partition("\t")[2] for line in index.split("\n")[1:] if line]
+        wanted = scores["cut"].isin([*cuts, *result.scores["cut"]])
         return trec_runs(replace(result, scores=scores[wanted]))
 
     def _about(self) -> dict[str, object]:

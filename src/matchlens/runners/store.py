@@ -108,11 +108,15 @@ def _kept(shards: Folder) -> int:
 
 def unfinished(out: str | Path) -> Mapping[str, object]:
     """What identifies the run whose shards a results folder keeps; empty where it keeps none."""
-    with suppress(OSError, ValueError, RecursionError), Folder.open(out) as folder:
-        with folder.folder(UNFINISHED) as work, work.folder(SHARDS) as shards:
-            about = parsed_json(work.read(RUN_FILE, MOST_MANIFEST)) if _kept(shards) else {}
-            return about if isinstance(about, dict) else {}
-    return {}
+    about: object = {}
+    with (
+        suppress(OSError, ValueError, RecursionError),
+        Folder.open(out) as folder,
+        folder.folder(UNFINISHED) as work,
+        work.folder(SHARDS) as shards,
+    ):
+        about = parsed_json(work.read(RUN_FILE, MOST_MANIFEST)) if _kept(shards) else {}
+    return about if isinstance(about, dict) else {}
 
 
 class Work:
