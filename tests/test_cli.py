@@ -599,6 +599,33 @@ def test_a_measure_without_a_cut_is_said_to_have_no_effect(words, tmp_path):
     assert says not in call(*uncut).err
 
 
+@pytest.mark.parametrize(
+    ("command", "given", "says"),
+    [
+        (["attention", "--no-cut"], ["--pairs", "9", "--random", "200"], "cuts nothing, so that"),
+        (["circuits", "--head", "0.1"], ["--top", "3"], "--head names the heads"),
+        (["circuits", "--top", "0"], ["--matches", "9"], "--top 0 searches no vocabulary"),
+        (["look", "--pair", "d01 d01-01"], ["--looks", "3"], "--pair names the pairs"),
+        (["study", "--studies", "ablation"], ["--base", "demo"], "circuits is not among the stud"),
+        (["study", "--studies", "ablation"], ["--samples", "2"], "evidence is not among the stud"),
+        (["study", "--studies", "circuits"], ["--runs"], "ablation is not among the studies"),
+        (["study", "--studies", "circuits,looking"], ["--measure", "P@5"], "measure no ranking"),
+        (["study", "--studies", "attention", "--quick"], ["--measure", "P@5"], "no ranking"),
+    ],
+)
+def test_options_that_change_nothing_are_named(command, given, says, words, monkeypatch):
+    monkeypatch.setattr("matchlens.studies.spec.check_base", lambda *_: None)
+    model = ["--model", "demo"] if "--base" in given else words[:2]
+    more = [*model, "--demo", "--queries", "4", "--out", "nowhere", "--dry-run"]
+    done = call(*command, *more, *given)
+    assert done.status == 0, done.err
+    flags = [word for word in given if word.startswith("--")]
+    verb, them = ("have", "them") if len(flags) > 1 else ("has", "it")
+    assert f"so that {' and '.join(flags)} {verb} no effect: leave {them} out" in done.err
+    assert says in done.err
+    assert "no effect" not in call(*command, *more).err
+
+
 def test_a_terminal_that_is_not_utf_8_gets_escapes(monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))

@@ -23,6 +23,7 @@ from matchlens.cli import job
 from matchlens.cli.commands import commands
 from matchlens.cli.recording import record
 from matchlens.cli.rerunning import commands_of, differences, reaches
+from matchlens.report.conclusions import conclude
 from matchlens.studies.compare_runs import (
     BYTES,
     DIFFERS,
@@ -534,6 +535,13 @@ def test_what_report_decides_is_made_again(copy, words):
     assert matchlens.cli.main(["report", str(copy / "out"), *words]) == 0
     assert rerun(copy, "-q") == 0
     assert "study/claims.parquet" in {one.file for one in file_diffs(copy / "out", copy / AGAIN[1])}
+
+
+def test_the_folder_s_margin_holds_until_another_is_given(copy):
+    conclude(copy / "out", margin=0.3).save(copy / "out")
+    about = {"size": "default"}  # as a further study says it
+    assert conclude(copy / "out", about=about).options == {"size": "default", "margin": 0.3}
+    assert conclude(copy / "out", margin=0.1, about=about).options["margin"] == 0.1
 
 
 def test_report_is_a_command_to_run_again_where_there_are_others(copy):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,7 +94,8 @@ def _from_files(settings: StudySettings, preset: Preset) -> list[Collection]:
 
 def _names(topics: Sequence[Path]) -> list[str | None]:
     """The shortest distinct ends of the topics' paths; None where the file name is enough."""
-    tails = [(*path.absolute().parts[1:-1], path.name.lstrip(".").split(".")[0]) for path in topics]
+    paths = [Path(os.path.abspath(path)) for path in topics]
+    tails = [(*path.parts[1:-1], path.name.lstrip(".").split(".")[0]) for path in paths]
     names: list[str | None] = []
     for place, tail in enumerate(tails):
         others = tails[:place] + tails[place + 1 :]
