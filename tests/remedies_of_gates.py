@@ -155,8 +155,8 @@ GATES = [
         lambda m: [{"screened": one} for one in least(m)],
     ),
     C(
-        "studies/cuts/sweeps.py:put_forward",
-        "cannot be screened",
+        "studies/cuts/sweeps.py:check_screened",
+        "",
         sweeps,
         {"hows": ["mask"]},
         [{"screened": None, "hows": ["mask"]}, {"hows": ["zero"]}],

@@ -282,12 +282,34 @@ def test_a_folder_is_continued(words, tmp_path):
     assert result.to_frame("table1")["cut"].tolist() == ["", "random", "CLS->D~mask"]
     assert result.options["cuts"] == ["CLS->D~mask"]
     assert (out / "ablation/table1.txt").read_text() == second
-    assert set(files_of(out)) == ALWAYS | {"runs/index.tsv", "runs/0000.run", "runs/0001.run"}
+    runs = {f"runs/000{number}.run" for number in range(4)}  # as many as the folder's cuts
+    assert set(files_of(out)) == ALWAYS | {"runs/index.tsv"} | runs
     assert not list(out.rglob(".*"))
 
     line = refused("ablation", "-q", *words, "--out", out, "--dtype", "float64", "--seed", "4")
     assert 'model.dtype was "float32", is now "float64"' in line
     assert "pairs.sampling.seed was 0, is now 4" in line
+
+
+@pytest.mark.slow
+def test_runs_of_an_earlier_command_stay_beside_those_of_a_later_one(words, tmp_path):
+    out = tmp_path / "out"
+    more = [*words, "--out", out, "-q"]
+    for own in (
+        ["ablation", "--cut", "Q->D", "--runs"],
+        ["sweep", "only", "--direction", "D->D"],
+        ["sweep", "window", "--direction", "D->Q", "--window", "2", "--runs"],
+    ):
+        assert call(*own, *more).status == 0
+    index = [line.split("\t") for line in (out / "runs/index.tsv").read_text().splitlines()]
+    cuts = {cut for _, cut in index[1:]}
+    assert {"", "Q->D", "D->Q@0:2"} <= cuts
+    assert not any("D->D" in cut for cut in cuts)  # without --runs
+    scores = pd.read_parquet(out / "scores.parquet")
+    for name, cut in index[1:]:
+        lines = [line.split() for line in (out / "runs" / name).read_text().splitlines()]
+        expected = scores[scores["cut"] == cut]["score"]
+        assert sorted(float(line[4]) for line in lines) == sorted(map(float, expected))
 
 
 def test_a_list_of_cuts_with_a_measure_that_ties_leave_open(words, tmp_path):
@@ -575,6 +597,33 @@ def test_a_measure_without_a_cut_is_said_to_have_no_effect(words, tmp_path):
     says = "attention --no-cut measures no ranking, so that --measure has no effect"
     assert says in call(*uncut, "--measure", "RR@10").err
     assert says not in call(*uncut).err
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "says"),
+    [
+        (["attention", "--no-cut"], ["--pairs", "9", "--random", "200"], "cuts nothing, so that"),
+        (["circuits", "--head", "0.1"], ["--top", "3"], "--head names the heads"),
+        (["circuits", "--top", "0"], ["--matches", "9"], "--top 0 searches no vocabulary"),
+        (["look", "--pair", "d01 d01-01"], ["--looks", "3"], "--pair names the pairs"),
+        (["study", "--studies", "ablation"], ["--base", "demo"], "circuits is not among the stud"),
+        (["study", "--studies", "ablation"], ["--samples", "2"], "evidence is not among the stud"),
+        (["study", "--studies", "circuits"], ["--runs"], "ablation is not among the studies"),
+        (["study", "--studies", "circuits,looking"], ["--measure", "P@5"], "measure no ranking"),
+        (["study", "--studies", "attention", "--quick"], ["--measure", "P@5"], "no ranking"),
+    ],
+)
+def test_options_that_change_nothing_are_named(command, given, says, words, monkeypatch):
+    monkeypatch.setattr("matchlens.studies.spec.check_base", lambda *_: None)
+    model = ["--model", "demo"] if "--base" in given else words[:2]
+    more = [*model, "--demo", "--queries", "4", "--out", "nowhere", "--dry-run"]
+    done = call(*command, *more, *given)
+    assert done.status == 0, done.err
+    flags = [word for word in given if word.startswith("--")]
+    verb, them = ("have", "them") if len(flags) > 1 else ("has", "it")
+    assert f"so that {' and '.join(flags)} {verb} no effect: leave {them} out" in done.err
+    assert says in done.err
+    assert "no effect" not in call(*command, *more).err
 
 
 def test_a_terminal_that_is_not_utf_8_gets_escapes(monkeypatch):

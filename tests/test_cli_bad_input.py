@@ -194,6 +194,13 @@ CANDIDATES = [
         *("--topics", "x/t.tsv", "--qrels", "qrels"),
         files={"x/t.tsv": GOOD["t.tsv"]},
     ),
+    ablation(
+        "the same topics, spelled in two ways",
+        r"two collections would be called 't', after --topics 't\.tsv'",
+        {},
+        *("--topics", "x/../t.tsv", "--qrels", "qrels"),
+        files={"x/t.tsv": b""},
+    ),
     ablation("dataset", "ir_datasets knows no 'nope'", {**NO_COLLECTION, "--dataset": "nope"}),
     ablation("query field", "--query-field .* go with --dataset", {"--query-field": "title"}),
     ablation("empty query field", "go with --dataset", {"--query-field": ""}),

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import matchlens
+from matchlens.studies.cost import TOKENS_A_WORD, _tokens
 from test_cli import call, files_of, refused, write_collection
 
 
@@ -72,6 +73,77 @@ def test_explain_says_the_cost_and_runs_nothing(words, monkeypatch):
     for given in (["D->D~mask"], ["D->D", "--preset", "zhan2020"]):
         done = call("sweep", "controls", *words, "--draws", 2, "--dry-run", "--direction", *given)
         assert (done.status, "6 conditions" in done.out) == (0, True)  # of mask: edges and mass
+
+
+@pytest.mark.parametrize(
+    ("command", "says", "not_"),
+    [
+        (["screen", "--others", "5"], ["the screen: 32 pairs", "16 conditions"], []),
+        (["screen", "--others", "30"], ["41 conditions"], []),
+        (["screen", "--pairs", "8"], ["the screen: 8 pairs", "), 8 pairs"], []),
+        (["sweep", "heads", "--direction", "Q->D"], ["13 conditions"], ["the screen"]),
+        (
+            ["sweep", "heads", "--direction", "Q->D", "--direction", "D->D", "--screen", "2"],
+            ["the screen: 32 pairs, about 9 layer passes a pair", "5 conditions"],
+            [],
+        ),
+        (["ablation", "--cut", "Q->D", "--max-length", "8"], ["about 8 tokens a pair"], []),
+    ],
+)
+def test_what_is_estimated_is_what_would_run(command, says, not_, words, monkeypatch):
+    monkeypatch.setattr("matchlens.models.load.load", lambda *_, **__: 1 / 0)
+    done = call(*command, *words, "--dry-run")
+    assert done.status == 0
+    assert [text for text in says if text not in done.out] == []
+    assert [text for text in not_ if text in done.out] == []
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--random", "500", "--pairs", "40"], "500 random sets of heads are cut on at most 40 pa"),
+        (["--pairs", "0"], "100 random sets of heads are cut on all pairs of half"),
+        (["--no-cut"], None),
+    ],
+)
+def test_cuts_of_matching_heads_are_estimated_where_they_are_made(more, says, words):
+    demo = [*words[:2], "--demo", "--queries", "4", "--dry-run"]
+    done = call("attention", *demo, *more)
+    assert done.status == 0
+    assert ("random sets" in done.out) == (says is not None)
+    assert says is None or says in done.out
+
+
+def test_easy_negatives_that_are_not_screened_are_not_counted(words):
+    demo = ["screen", *words[:2], "--demo", "--queries", "4", "--pairs", "0", "--dry-run"]
+    plain, easy = call(*demo), call(*demo, "--easy", "5")
+    first = [done.out.splitlines()[0] for done in (plain, easy)]
+    assert first[0] == first[1]
+    assert "screen neither screens nor ranks easy negatives, so that --easy has no e" in easy.err
+
+
+def test_letters_without_spaces_are_counted_as_tokens():
+    assert _tokens("two words") == 2 * TOKENS_A_WORD
+    for text in ("\u6211\u7231\u4f60", "\u0e20\u0e32\u0e29"):  # Chinese, Thai
+        assert _tokens(text) == TOKENS_A_WORD + 3
+    assert _tokens("\u00e9t\u00e9") == TOKENS_A_WORD
+
+
+def test_heads_that_cannot_be_screened_are_refused_before_the_model_is_loaded(words, monkeypatch):
+    monkeypatch.setattr("matchlens.models.load.load", lambda *_, **__: 1 / 0)
+    for more in (["--how", "mean"], ["--preset", "zhan2020"]):
+        given = [
+            "sweep",
+            "heads",
+            *words,
+            "--direction",
+            "Q->D",
+            "--screen",
+            "2",
+            "--dry-run",
+            *more,
+        ]
+        assert "cannot be screened; expected single heads, cut by zero" in refused(*given)
 
 
 def test_head_sets_and_controls_write_tables(words, tmp_path):

@@ -157,8 +157,9 @@ def test_what_the_hub_has_is_proved(hub, tmp_path, monkeypatch):
         else:
             saved(model, folder)
         fake_hub.cached(hub, model.name, folder)
-    done = call("check", "--all-known", "-q", "--device", "cpu")
+    done = call("check", "--all-known", "-q", "--device", "cpu", "--max-length", "9", "--negate")
     assert done.status == 0, done.err
+    assert "listed, so that --max-length and --negate have no effect: leave them out" in done.err
     assert [line.split()[0] for line in done.out.splitlines()[:4]] == ["ok", "ok", "ok", "refused"]
     assert done.out.splitlines()[-1] == "4 models: 3 ok, 1 refused"
 

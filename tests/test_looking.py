@@ -422,6 +422,11 @@ def test_the_command_uses_what_the_folder_holds(words, tmp_path):
     assert "cuts were run on" in done.out  # this cut is not at hand
     again = call("look", *words, "--looks", "12", "--out", out)  # nor is that look in its way
     assert "cuts were run on" not in again.out
+    assert again.err == ""
+    told = call("look", *words, "--looks", "3", "--pairs", "9", "--dry-run", "--out", out)
+    assert "are stored, and no cut is made\n1 conditions (the untouched model amo" in told.out
+    assert "under cuts are in" in told.err
+    assert "--pairs has no effect: leave it out" in told.err
     assert len(matchlens.Result.load(out, "looking").to_frame("looks")) > 3
 
 

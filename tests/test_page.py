@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from base64 import b64encode
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -24,11 +25,15 @@ from matchlens.figures.labels import NAMED
 from matchlens.figures.svg import inline
 from matchlens.report import page as page_module
 from matchlens.report.definitions import DEFINITIONS
+from matchlens.report.exhibits import Exhibit
 from matchlens.report.page import LADDER, NAME, page, write
+from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import tag
 from matchlens.report.texts import embedded, num, prose, shown
 from matchlens.report.views.looking import ALPHABET, TOP, _packed
-from matchlens.results import Result
+from matchlens.report.views.sweep import layers
+from matchlens.results import Result, read_manifest
+from test_results import made
 
 EXHIBITS = [
     "table-1",
@@ -558,6 +563,30 @@ def test_a_cell_and_a_point_have_the_title_of_their_row():
         ]
         assert 'class="band"' in group
         assert f">{name.replace('-&gt;', '→')}</text>" in group, number
+
+
+def test_options_that_studies_do_not_share_stand_once_for_each():
+    first = made("sweep-up-to", options={"kind": "up-to", "seed": 0, "window": None})
+    second = made("sweep-window", options={"kind": "window", "seed": 0, "window": 3, "more": 1})
+    assert dict(Exhibit("a", "b", "c", result=first, others=(second,)).options) == {
+        "kind (sweep-up-to)": "up-to",
+        "kind (sweep-window)": "window",
+        "seed": "0",
+        "window (sweep-up-to)": "none",
+        "window (sweep-window)": "3",
+        "more (sweep-window)": "1",
+    }
+    assert [name for name, _ in Exhibit("a", "b", "c", result=first).options] == [*first.options]
+
+
+def test_the_section_of_several_sweeps_has_the_options_of_each(folder):
+    up_to = Result.load(folder, "sweep-up-to")
+    window = replace(up_to, study="sweep-window", options={**up_to.options, "kind": "window"})
+    studies = {one.study: one for one in (up_to, window)}
+    (exhibit,) = layers(ResultsFolder(read_manifest(folder), studies))
+    assert {"kind (sweep-up-to)": "up-to", "kind (sweep-window)": "window"}.items() <= dict(
+        exhibit.options
+    ).items()
 
 
 def test_texts_are_spelled_out():

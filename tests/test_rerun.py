@@ -19,6 +19,11 @@ import pytest
 import matchlens.cli
 from corpora_files import GOOD
 from hostile_files import resealed
+from matchlens.cli import job
+from matchlens.cli.commands import commands
+from matchlens.cli.recording import record
+from matchlens.cli.rerunning import commands_of, differences, reaches
+from matchlens.report.conclusions import conclude
 from matchlens.studies.compare_runs import (
     BYTES,
     DIFFERS,
@@ -30,6 +35,7 @@ from matchlens.studies.compare_runs import (
     tables,
 )  # fmt: skip
 from matchlens.studies.compare_runs import _arrays as array_difference
+from matchlens.studies.registry import AblationSettings
 
 CUTS = ("--cut", "Q->D", "--cut", "D->Q@0:1")
 
@@ -107,6 +113,94 @@ def test_the_same_seed_gives_the_same_bytes(copy, capfd):
     made.write_text(json.dumps({**manifest, "commands": manifest["commands"][:1]}))
     rerun(copy)  # stopped after the first command, whose figures may be missing
     assert capfd.readouterr().err.count("matchlens: running: ") == 2
+
+
+def stopped(*_, **__):
+    raise KeyboardInterrupt
+
+
+FIGURE = "sweep-window/points.json"
+
+
+@pytest.mark.parametrize(
+    ("made", "shards_of", "lost", "left"),
+    [
+        (2, None, None, []),
+        (2, None, FIGURE, ["sweep"]),  # stopped while it drew, and its shards are gone
+        (2, "sweep", None, ["sweep"]),
+        (1, "sweep", None, ["sweep"]),
+        (1, "ablation", None, ["ablation", "sweep"]),
+        (1, None, None, ["ablation", "sweep"]),
+        (1, "screen", None, ["ablation", "sweep"]),
+        (0, "ablation", None, ["ablation", "sweep"]),
+    ],
+)
+def test_what_is_left_of_a_stopped_rerun(made, shards_of, lost, left, copy, monkeypatch):
+    again = copy / "out-again"
+    shutil.copytree(copy / "out", again)
+    manifest = json.loads((again / "manifest.json").read_text())
+    manifest.pop("manifest_sha256", None)
+    recorded = commands_of(manifest, copy / "out", commands())  # with paths that are absolute
+    for entry, one in zip(manifest["commands"], recorded, strict=True):
+        entry["asked"] = one.settings.as_json()
+    manifest["commands"] = manifest["commands"][:made]
+    manifest["files"].pop(lost, None)
+    (again / "manifest.json").write_text(json.dumps(manifest))
+    if shards_of is not None:
+        kept = again / ".matchlens-work" / "shards" / ("0" * 32)
+        kept.mkdir(parents=True)
+        (kept / "000000.shard").write_bytes(b"")
+        options = {"seed": 0, "rel": 2}  # of both
+        about = {"command": shards_of, "options": options}
+        (again / ".matchlens-work" / "about.json").write_text(json.dumps(about))
+    run = []
+    monkeypatch.setattr("matchlens.cli.job.run_study", lambda name, _: run.append(name))
+    rerun(copy, "-q")
+    assert run == left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "step"), [("ablation", "_draw"), ("sweep", "_save_tables"), ("sweep", "_draw")]
+)
+def test_a_stopped_rerun_goes_on_where_it_was_stopped(command, step, copy, capfd, monkeypatch):
+    own = job.run_study
+    with monkeypatch.context() as patch:
+
+        def run(study, *more, **options):
+            if study == command:
+                patch.setattr(f"matchlens.cli.job.Job.{step}", stopped)
+            return own(study, *more, **options)
+
+        patch.setattr("matchlens.cli.job.run_study", run)
+        assert rerun(copy, "-q") == 130
+    assert "run the same command again to go on" in capfd.readouterr().err
+    assert rerun(copy) == 0
+    out, err = capfd.readouterr()
+    left = ["ablation", "sweep"] if command == "ablation" else ["sweep"]
+    assert [line.split()[3] for line in err.splitlines() if ": running: " in line] == left
+    assert out.splitlines()[-1] == "6 files of numbers: 6 the same bytes"
+    names = [set(json.loads((copy / it / "manifest.json").read_text())["files"]) for it in AGAIN]
+    assert names[0] == names[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shards", [True, False])
+def test_a_stopped_rerun_of_a_whole_study_goes_on(shards, place, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(place)
+    words = ["-m", "model", "--topics", "t.tsv", "--qrels", "qrels", "--passages", "p.jsonl"]
+    own = ["study", "--studies", "ablation", "--easy", "0", "--device", "cpu", "-q"]
+    assert matchlens.cli.main([*own, *words, "--out", str(tmp_path / "out")]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("matchlens.report.conclusions.conclude", stopped)
+        assert rerun(tmp_path, "-q") == 130
+    if not shards:
+        shutil.rmtree(tmp_path / "out-again" / ".matchlens-work")
+    capfd.readouterr()
+    for times in (1, 0):
+        assert rerun(tmp_path) == 0
+        assert capfd.readouterr().err.count("matchlens: running: ") == times
+    assert (tmp_path / "out-again" / "report.html").exists()
 
 
 @pytest.mark.slow
@@ -240,6 +334,7 @@ def test_a_changed_table_gives_status_1_and_its_place(copy, capfd):
         (lambda one: one.update(command=["ablation"]), "whose command cannot be used"),
         (lambda one: one.pop("asked"), "whose asked cannot be used"),
         (lambda one: one.update(files={"topics": 3}), "whose files cannot be used"),
+        (lambda one: one.update(folders={"x": 3}), "whose folders cannot be used"),
         (lambda one: one["asked"].update(out="/tmp/elsewhere"), "an option 'out'"),
         (lambda one: one["asked"].update(yes=True), "an option 'yes'"),
         (lambda one: one["asked"].update(nothing=1), "an option 'nothing'"),
@@ -329,6 +424,35 @@ def test_nothing_is_reached_before_a_person_has_said_yes(
     assert ("add --yes to run it" in text) == ("base" not in edit)
 
 
+def test_a_folder_in_beir_s_form_is_recorded_as_a_path(tmp_path, monkeypatch, capfd):
+    there = tmp_path / "there"
+    (there / "data/tea/qrels").mkdir(parents=True)
+    tea = {
+        "corpus.jsonl": '{"_id": "d1", "title": "Tea", "text": "hot"}',
+        "queries.jsonl": '{"_id": "q1", "text": "warm tea"}',
+        "qrels/test.tsv": "query-id\tcorpus-id\tscore\nq1\td1\t1",
+    }
+    for name, text in tea.items():
+        (there / "data/tea" / name).write_text(text)
+    monkeypatch.chdir(there)
+    made = record("ablation", AblationSettings(dataset=["data/tea", "a/id"]))
+    assert "--dataset=tea --dataset=a/id" in str(made["line"])
+    monkeypatch.chdir(tmp_path)
+    manifest = {"commands": [json.loads(json.dumps(made))]}
+    (again,) = commands_of(manifest, there, commands())
+    folder = there / "data/tea"
+    assert again.value("dataset") == [str(folder), "a/id"]
+    reached = [*reaches(again)]
+    assert f"collection in folder '{folder}'" in reached
+    assert "collection 'a/id' of ir_datasets (downloaded if it is not here)" in reached
+    assert not [*differences([again])][:-1]  # the built-in model has no digest here
+    (folder / "corpus.jsonl").write_text(tea["corpus.jsonl"].replace("hot", "cold"))
+    assert f"{folder}/corpus.jsonl had sha256" in next(differences([again]))
+    manifest["commands"][0]["folders"]["data/tea"] = []
+    (again,) = commands_of(manifest, there, commands())
+    assert f"the files of {folder} were 0 files, are 3" in next(differences([again]))
+
+
 def test_a_model_that_only_the_options_of_a_manifest_name_is_not_looked_for(copy, monkeypatch):
     def edit(commands) -> None:
         for one in commands:
@@ -411,6 +535,13 @@ def test_what_report_decides_is_made_again(copy, words):
     assert matchlens.cli.main(["report", str(copy / "out"), *words]) == 0
     assert rerun(copy, "-q") == 0
     assert "study/claims.parquet" in {one.file for one in file_diffs(copy / "out", copy / AGAIN[1])}
+
+
+def test_the_folder_s_margin_holds_until_another_is_given(copy):
+    conclude(copy / "out", margin=0.3).save(copy / "out")
+    about = {"size": "default"}  # as a further study says it
+    assert conclude(copy / "out", about=about).options == {"size": "default", "margin": 0.3}
+    assert conclude(copy / "out", margin=0.1, about=about).options["margin"] == 0.1
 
 
 def test_report_is_a_command_to_run_again_where_there_are_others(copy):

@@ -635,3 +635,16 @@ def test_scores_of_a_set_that_means_other_cuts_now_are_dropped(tmp_path):
     assert len(Result.load(tmp_path / "out", "other").scores) == 2
     save("ablation", ["Q->D", "D->Q"], [0])
     assert Result.load(tmp_path / "out", "other").scores["score"].tolist() == [2.0]
+
+
+@pytest.mark.parametrize("first", ["cuts", "heads"])
+def test_a_set_of_heads_that_is_called_like_a_set_of_cuts_drops_no_scores(tmp_path, first):
+    scores = pd.DataFrame({"cut": "top", "pair": [0, 1], "score": 1.0})
+    own = pd.DataFrame({"cut": "Q->D#8.1", "pair": [0, 1], "score": 2.0})
+    studies = {
+        "cuts": made("ablation", options={"sets": {"top": ["Q->D"]}}, scores=scores),
+        "heads": made("head-sets", options={"sets": {"top": "8.1"}}, scores=own),
+    }
+    for name in (first, *({*studies} - {first})):
+        studies[name].save(tmp_path / "out")
+    assert {*Result.load(tmp_path / "out", "ablation").scores["cut"]} == {"top", "Q->D#8.1"}

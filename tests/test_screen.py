@@ -218,6 +218,22 @@ def test_a_sweep_cuts_what_the_screen_puts_forward(model, pairs):
     assert some.options["screened"] == 1
 
 
+@pytest.mark.slow
+def test_batches_and_preset_are_those_that_were_asked_for(model, pairs, monkeypatch):
+    asked, own = [], gating.stream_slopes
+
+    def stream(model, pairs, keep, tables=None, batch_tokens=None, *more, **options):
+        asked.append(batch_tokens)
+        return own(model, pairs, keep, tables, batch_tokens, *more, **options)
+
+    monkeypatch.setattr(gating, "stream_slopes", stream)
+    given = {"batch_tokens": 48, "preset": "paper"}
+    of = matchlens.screen(model, pairs, others=1, **given).options
+    assert (of["stars"], of["digits"], of["batches"]["batch_tokens"]) == ("unpaired", 2, 48)
+    matchlens.sweep(model, pairs, "heads", directions=["Q->D"], screened=1, **given)
+    assert asked.count(48) == 2  # beside the check of the gates
+
+
 def test_only_single_heads_are_screened(model, pairs):
     with pytest.raises(InputError, match=r"cut 'Q->D@0' cannot be screened"):
         matchlens.sweep(model, pairs, "only", directions=["Q->D"], screened=3)

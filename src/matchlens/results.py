@@ -371,9 +371,11 @@ def _merged(scores: pd.DataFrame, old: Snapshot, study: str, sets: object) -> pd
         if set(old.manifest["studies"]) - {study}:
             raise
         return scores  # all that were there are made anew
+    stored = [about["options"].get("sets") for about in old.manifest["studies"].values()]
     for name, cuts in sets.items() if isinstance(sets, Mapping) else ():
-        stored = [about["options"].get("sets") for about in old.manifest["studies"].values()]
-        if any(isinstance(own, Mapping) and own.get(name, cuts) != cuts for own in stored):
+        others = [own.get(name) for own in stored if isinstance(own, Mapping)]
+        # A set of heads is a text, and no cut is called after it.
+        if isinstance(cuts, list) and any(isinstance(o, list) and o != cuts for o in others):
             before = pd.DataFrame(before[before["cut"] != name])
     new = set(zip(scores["cut"], scores["pair"], strict=True))
     keys = zip(before["cut"], before["pair"], strict=True)

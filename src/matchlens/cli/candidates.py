@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,9 +99,10 @@ def _names(paths: Sequence[Path], option: str) -> list[str | None]:
 
     A file's name counts up to its first dot.
     """
+    paths = [Path(os.path.abspath(path)) for path in paths]
     tails = [
         (
-            *path.absolute().parts[1:-1],
+            *path.parts[1:-1],
             path.name if path.is_dir() else path.name.lstrip(".").split(".")[0],
         )
         for path in paths

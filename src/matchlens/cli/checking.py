@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from matchlens.cli.job import check_model_options, load_model, model_folder
+from matchlens.cli.job import check_model_options, load_model, model_folder, without_effect
 from matchlens.cli.terminal import say, show
 from matchlens.errors import InputError, counted, one_line
 from matchlens.options import ModelSettings
@@ -56,6 +56,8 @@ def check(settings: CheckSettings) -> None:
     """Check one model."""
     check_model_options(settings)
     if settings.all_known:
+        own = ("model", "revision", "max_length", "prompt", "negate", "label")
+        without_effect(settings, "--all-known takes each model as it is listed", *own)
         _all_known(settings)
         return
     folder = model_folder(settings)

@@ -160,15 +160,27 @@ class Job:
 
     def _draw(self, result: Result) -> None:
         from matchlens.report.views import files_of
-        from matchlens.studies.cuts.cut_study import trec_runs
 
         arrays = result.arrays
         result.texts.update(files_of(result))
         if self.settings.runs and (self.command != "study" or result.study == "ablation"):
-            result.texts.update(trec_runs(result))
+            result.texts.update(self._runs(result))
         result.log, result.arrays = (), {}  # both are saved already, with the tables
         result.save(self.settings.out)
         result.arrays = arrays
+
+    def _runs(self, result: Result) -> dict[str, str]:
+        """TREC runs of a result's cuts, and of those that the folder has runs of already."""
+        from matchlens.reading import SCORES, Snapshot
+        from matchlens.studies.cuts.cut_study import RUNS_INDEX, trec_runs
+
+        with Snapshot.open(self.settings.out) as there:
+            kept = RUNS_INDEX in there.files and there.out.kind(RUNS_INDEX) == "file"
+            index = there.out.read(RUNS_INDEX).decode(errors="replace") if kept else ""
+            scores = there.table(SCORES)
+        cuts = [line.partition("\t")[2] for line in index.split("\n")[1:] if line]
+        wanted = scores["cut"].isin([*cuts, *result.scores["cut"]])
+        return trec_runs(replace(result, scores=scores[wanted]))
 
     def _about(self) -> dict[str, object]:
         """What identifies an unfinished run: only a run with equal options resumes it."""
@@ -268,6 +280,7 @@ def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
     folder = model_folder(settings)
     limit = preset.max_length if settings.max_length is None else settings.max_length
     check_length(limit)
+    folder = replace(folder, asked=limit)
 
     def drawn(seed: int, easy: int = 0) -> PairSet:
         return draw(read, settings, preset, easy=easy, seed=seed)
@@ -310,22 +323,19 @@ def run_study(name: str, settings: Any, typed: Settings | None = None) -> None:
     if typed is None:
         need_out(settings)
     filled = with_easy(settings) if spec.easy else settings
-    uncut = not getattr(filled, "cutting", True)
     if spec.measures == 1:
         _ = filled.only_measure  # raises where there are several
-    if filled.measure and (uncut or spec.measures == 0):
-        warnings.warn(
-            f"{name}{' --no-cut' * uncut} measures no ranking, so that --measure has no effect: "
-            "leave it out",
-            MatchlensWarning,
-            stacklevel=2,
-        )
+    for why, names in _idle(name, settings):
+        without_effect(settings, why, *names)
     spec.check(filled)
     job = prepare(name if typed is None else "demo", filled, typed or settings)
     inputs = job.inputs
     if spec.ranks:
         job.check_ranking(spec.most_pairs(filled))
     spec.ready(inputs)
+    if spec.stored(inputs):
+        why = f"the scores under cuts are in {str(settings.out)!r} and none is made"
+        without_effect(settings, why, "pairs")
     if settings.dry_run:
         show(f"{spec.cost(inputs)}\n")
         return
@@ -334,6 +344,36 @@ def run_study(name: str, settings: Any, typed: Settings | None = None) -> None:
             study, arguments = spec.study(filled), spec.arguments(inputs)
             result = study(model, inputs.pairs, **arguments, runner=runner, progress=bar)
         job.finish(result)
+
+
+def _idle(name: str, settings: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What can make options of a study change nothing, and their names."""
+    if STUDIES[name].measures == 0:
+        yield f"{name} measures no ranking", ("measure",)
+    if name == "attention" and not settings.cutting:
+        yield "attention --no-cut measures no ranking", ("measure",)
+        yield "attention --no-cut cuts nothing", ("pairs", "random")
+    if name == "screen":
+        yield "screen neither screens nor ranks easy negatives", ("easy",)
+    if name == "circuits" and settings.head:
+        yield "--head names the heads whose vocabulary is searched", ("top",)
+    elif name == "circuits" and settings.top == 0:
+        yield "--top 0 searches no vocabulary", ("matches",)
+    if name == "look" and settings.pair:
+        yield "--pair names the pairs", ("looks",)
+
+
+def without_effect(settings: Settings, why: str, *names: str) -> None:
+    """Warn of those options that were given and change nothing, because of ``why``."""
+    known = [each for each in options_of(type(settings)) if each.name in names]
+    flags = [each.flag for each in known if getattr(settings, each.name) != each.default]
+    if flags:
+        verb, them = ("has", "it") if len(flags) == 1 else ("have", "them")
+        warnings.warn(
+            f"{why}, so that {' and '.join(flags)} {verb} no effect: leave {them} out",
+            MatchlensWarning,
+            stacklevel=2,
+        )
 
 
 def check_placement(settings: Placement) -> None:

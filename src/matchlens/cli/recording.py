@@ -57,19 +57,26 @@ def record(
         ``command``; ``asked``: the options that are not at their default; ``line``: the command as
         it can be typed in a shell, with DIR for the results and paths without their folders, which
         is what the page shows; ``options``: all options; ``folder``: where paths start; ``files``:
-        the SHA-256 of every file that an option names, by option; ``models``: the digest of every
-        model; ``environment``.
+        the SHA-256 of every file that an option names, by option; ``folders``: those of the files
+        of every BEIR folder, by the name that ``--dataset`` gives it, where there is one;
+        ``models``: the digest of every model; ``environment``.
 
     >>> from matchlens.cli.commands import DemoSettings
     >>> record("demo", DemoSettings(out=Path("x"), seed=3, quiet=True))["asked"]
     {'seed': 3}
     """
+    from matchlens.corpora.beir import files as beir_files
+
     known = [option for option in options_of(type(settings)) if option.recorded]
+    datasets: list[str] = getattr(settings, "dataset", None) or []
     models = dict(_models(model, getattr(settings, "base", None)))
     paths = {each.name: getattr(settings, each.name) for each in known if each.kind is Path}
     short: dict[str, Any] = {key: _short(value) for key, value in paths.items()}
     local = [key for key, about in models.items() if about["local"] is True]
     short |= {key: str(_short(Path(getattr(settings, key) or "demo"))) for key in local}
+    folders = {name: _digests(beir_files(name)) for name in datasets if Path(name).is_dir()}
+    if folders:
+        short["dataset"] = [str(_short(Path(n))) if n in folders else n for n in datasets]
     line = [name, *place_in(replace(settings, **short), Path("DIR")).words()]
     return {
         "command": name,
@@ -78,6 +85,7 @@ def record(
         "options": {**settings.recorded(), **{k: plain(v) for k, v in (resolved or {}).items()}},
         "folder": os.getcwd(),
         "files": {key: sums for key, value in paths.items() if (sums := list(_digests(value)))},
+        **({"folders": {key: list(sums) for key, sums in folders.items()}} if folders else {}),
         "models": models,
         "environment": {key: os.environ[key] for key in ENVIRONMENT if key in os.environ},
     }

@@ -113,9 +113,7 @@ def rerun(commands: Commands, settings: RerunSettings) -> int:
     _allow(folder, placed, settings.yes)
     _judge(folder, list(differences(recorded)), anyway)
     runs = [(command, place_in(command.settings, new, **own)) for command in placed]
-    done = _done(runs, new) if goes_on else 0
-    # The last one's figures may be missing; an earlier one would see what later ones have written.
-    left = runs[max(0, done - 1) :] if done < len(runs) else []
+    left = _left(runs, manifest, new, goes_on)
     if not left:
         say(f"matchlens: {str(new)!r} has been run already; delete it to run it anew", quiet)
     for command, here in left:
@@ -128,13 +126,41 @@ def rerun(commands: Commands, settings: RerunSettings) -> int:
     return 0 if all(diff.same for diff in diffs) else 1
 
 
-def _done(runs: Sequence[tuple[Recorded, Settings]], new: Path) -> int:
-    """How many of the commands, from the first on, have written their tables into the folder."""
-    from matchlens.reading import read_manifest
+Runs = Sequence[tuple[Recorded, Settings]]
 
-    made = [(one.get("command"), one.get("asked")) for one in read_manifest(new)["commands"]]
+
+def _left(runs: Runs, manifest: Mapping[str, Any], new: Path, goes_on: bool) -> Runs:
+    """The commands that are still to be run, those that were stopped among them.
+
+    A command stands in the manifest with the first tables that it saves; its shards are kept until
+    its last figure is drawn.
+    """
+    from matchlens.reading import MANIFEST, read_manifest
+    from matchlens.runners.store import unfinished
+
+    there = read_manifest(new) if (new / MANIFEST).exists() else {}
+    made = [(one.get("command"), one.get("asked")) for one in there.get("commands", [])]
     asked = [(command.name, json.loads(json.dumps(here.as_json()))) for command, here in runs]
-    return len(made) if made == asked[: len(made)] else 0
+    done = len(made) if made == asked[: len(made)] else 0
+    about = unfinished(new)
+    for number in (done - 1, done):
+        if 0 <= number < len(runs) and _is_of(about, *runs[number]):
+            return runs[number:]
+    if not goes_on:
+        return runs
+    # The last one's figures may be missing; an earlier one would see what later ones have written.
+    names = manifest.get("files", {}), there.get("files", {})
+    complete = done == len(runs) and set(names[0]) <= set(names[1])
+    return [] if complete else runs[max(0, done - 1) :]
+
+
+def _is_of(about: Mapping[str, Any], command: Recorded, here: Settings) -> bool:
+    """Whether an unfinished run is of a command, whose defaults the run has filled in."""
+    options = about.get("options")
+    if about.get("command") != command.name or not isinstance(options, Mapping):
+        return False
+    asked = {name: value for name, value in here.recorded().items() if name in options}
+    return all(value in (None, options[name]) for name, value in asked.items())
 
 
 def _judge(folder: Path, differs: Sequence[str], anyway: bool) -> None:
@@ -189,16 +215,24 @@ def reaches(command: Recorded) -> Iterator[str]:
     for key, name in _models_named(command).items():
         if name == "demo":
             yield "the built-in model"
-        elif os.path.isabs(name) or (".." not in Path(name).parts and Path(name).is_dir()):
+        elif _is_folder(name):
             yield f"model folder {str(name)!r}"
         else:
             revision = command.value("revision") if key == "model" else None
             at = f" at {revision!r}" if revision else ""
             yield f"model {name!r}{at} of the Hugging Face hub (downloaded if it is not here)"
     for name in datasets:
-        yield f"collection {name!r} of ir_datasets (downloaded if it is not here)"
+        if _is_folder(name):
+            yield f"collection in folder {name!r}"
+        else:
+            yield f"collection {name!r} of ir_datasets (downloaded if it is not here)"
     for key in files_of(type(command.settings)):
         yield from (f"file {str(path)!r}" for path in _paths(command, key))
+
+
+def _is_folder(name: str) -> bool:
+    """Whether a model or a collection is a local folder; none outside this one is looked at."""
+    return os.path.isabs(name) or (".." not in Path(name).parts and Path(name).is_dir())
 
 
 def _paths(command: Recorded, option: str) -> list[Path]:
@@ -258,12 +292,13 @@ def checked(
 ) -> Mapping[str, Any]:
     """A manifest's entry for a command, checked: a stranger may have written it."""
     shape = {"command": str, "asked": dict, "folder": str, "files": dict, "models": dict}
+    shape |= {"folders": dict} if "folders" in record else {}
     wrong = [key for key, kind in shape.items() if not isinstance(record.get(key), kind)]
     name = record.get("command")
     if not wrong and (name not in commands or name in NOT_RERUN):
         wrong = ["command"]
-    for key in ("files", "models"):
-        kind = list if key == "files" else dict
+    for key in {"files", "folders", "models"} & {*shape}:
+        kind = dict if key == "models" else list
         if key not in wrong and not all(isinstance(item, kind) for item in record[key].values()):
             wrong.append(key)
     if wrong:
@@ -276,12 +311,13 @@ def checked(
 
 def _placed(record: Mapping[str, Any], kind: type[Settings], key: str, value: Any) -> Any:
     """A value; a relative path starts here if it exists here, else where it was typed."""
-    about = record["models"].get(key)
-    if key not in files_of(kind) and not (about is not None and about.get("local") is True):
-        return value
     if isinstance(value, list):
         return [_placed(record, kind, key, item) for item in value]
-    if not isinstance(value, str) or "\0" in value or value == "demo":
+    if not isinstance(value, str) or "\0" in value:
+        return value
+    is_path = key in files_of(kind) or (key == "dataset" and value in record.get("folders", {}))
+    local = record["models"].get(key, {}).get("local") is True and value != "demo"
+    if not (is_path or local):
         return value
     inside = not os.path.isabs(value) and ".." not in Path(value).parts
     if inside and os.path.exists(value):
@@ -307,16 +343,31 @@ def _versions(recorded: Any) -> Iterator[str]:
 
 
 def _files(command: Recorded) -> Iterator[str]:
+    from matchlens.corpora import beir
+
+    record = command.record
+    named = [
+        (key, _paths(command, key), record["files"].get(key, []))
+        for key in files_of(type(command.settings))
+    ]
+    folders = record.get("folders", {})
+    asked = record["asked"].get("dataset", ())
+    for name, here in zip(asked, command.value("dataset") or (), strict=True):
+        if name in folders or Path(here).is_dir():
+            named.append((f"the files of {here}", beir.files(here), folders.get(name, [])))
+    for what, paths, sums in named:
+        if len(paths) != len(sums):
+            yield f"{what} were {counted(len(sums), 'file')}, are {len(paths)}"
+            continue
+        yield from _changed(paths, sums)
+
+
+def _changed(paths: Sequence[Path], sums: Sequence[object]) -> Iterator[str]:
     from matchlens.corpora.lines import digest
 
-    for key in files_of(type(command.settings)):
-        paths, sums = _paths(command, key), command.record["files"].get(key, [])
-        if len(paths) != len(sums):
-            yield f"{key} were {counted(len(sums), 'file')}, are {len(paths)}"
-            continue
-        for path, before in zip(paths, sums, strict=True):
-            if (now := digest(path)) != before:
-                yield f"{path} had sha256 {str(before)[:12]}, has {now[:12]}"
+    for path, before in zip(paths, sums, strict=True):
+        if (now := digest(path)) != before:
+            yield f"{path} had sha256 {str(before)[:12]}, has {now[:12]}"
 
 
 def _models_named(command: Recorded) -> dict[str, str]:

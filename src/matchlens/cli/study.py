@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matchlens.cli.job import Job, need_out, prepare, with_easy
+from matchlens.cli.job import Job, need_out, prepare, with_easy, without_effect
 from matchlens.cli.recording import record
 from matchlens.cli.terminal import progress, say, show
 from matchlens.errors import InputError
@@ -133,6 +133,8 @@ def study(settings: WholeSettings) -> None:
     from matchlens.studies.spec import check_base
 
     whole = Whole.of(settings)
+    for why, names in whole.idle():
+        without_effect(settings, why, *names)
     _ = settings.only_measure  # raises where there are several
     filled = replace(with_easy(settings), queries=whole.queries)
     job = prepare("study", filled, settings)
@@ -167,6 +169,16 @@ class Whole:
         """The number of queries that are drawn."""
         wanted = self.settings.queries
         return self.size.queries if wanted is None else wanted
+
+    def idle(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """What the studies that are run leave without effect, and the names of these options."""
+        needs = {"base": "circuits", "samples": "evidence", "runs": "ablation"}
+        for option_, study_ in needs.items():
+            if study_ not in self.names:
+                yield f"{study_} is not among the studies", (option_,)
+        measured = {*self.names} - {"circuits", "looking"}
+        if measured <= {"attention"} and not (measured and self.size.causal):
+            yield "these studies measure no ranking", ("measure",)
 
     def ready(self, job: Job, redraws: Sequence[PairSet] = ()) -> bool:
         """Check the rankings and print the costs; False where only these are wanted."""

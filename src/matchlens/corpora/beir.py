@@ -42,14 +42,14 @@ def load(
     ...     collection.name, collection.texts(["d1"])
     ('tea', {'d1': 'Tea hot'})
     """
-    folder = Path(folder)
-    return trec.load(
-        _file(folder, "queries.jsonl"),
-        _file(folder, f"qrels/{split}.tsv"),
-        [_file(folder, "corpus.jsonl")],
-        run,
-        name=name or folder.resolve().name,
-    )
+    queries, qrels, corpus = files(folder, split)
+    return trec.load(queries, qrels, [corpus], run, name=name or Path(folder).resolve().name)
+
+
+def files(folder: str | Path, split: str = "test") -> list[Path]:
+    """The files of a folder in BEIR's form that are read: queries, judgements, passages."""
+    names = ("queries.jsonl", f"qrels/{split}.tsv", "corpus.jsonl")
+    return [_file(Path(folder), name) for name in names]
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -235,6 +235,7 @@ class ModelFolder(ModelFacts):
         converted: the cache's folder with its weights as safetensors, where its own are pickled.
         stated: the length limit that its tokenizer states, and what states it, once known; copies
             of the folder share it, so that the tokenizer is loaded once.
+        asked: the most tokens of a pair that the options ask for, which costs are estimated by.
     """
 
     path: Path
@@ -245,6 +246,7 @@ class ModelFolder(ModelFacts):
     converted: Path | None = None
     base: tuple[Path, Mapping[str, Mark]] | None = None
     stated: list[tuple[int | None, str]] = field(default_factory=list, repr=False, compare=False)
+    asked: int | None = field(default=None, compare=False)
 
     def check_unchanged(self) -> None:
         """See that its files are still those that were digested."""

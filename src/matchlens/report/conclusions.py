@@ -57,7 +57,7 @@ def conclude(
     before = read_manifest(Path(folder))["studies"].get(NAME, {}).get("options", {})
     options = dict(before if about is None else about)
     if margin is None:
-        margin = float(str(options.get("margin", MARGIN)))
+        margin = float(str(before.get("margin", MARGIN)))
     check_margin(margin)
     options["margin"] = margin
     decided = claims(results, margin=margin)

@@ -126,6 +126,7 @@ class Exhibit:
         definition: what its numbers are, exactly; that of its id where empty.
         tables: its numbers, to look at and download.
         result: the study behind it, whose options and notes are shown.
+        others: further studies behind it, whose options are shown as well.
         notes: what else a person should know before believing it.
         absent: why there is nothing to show; empty where there is.
         template: a template that draws the body, in place of blocks.
@@ -142,6 +143,7 @@ class Exhibit:
     definition: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     result: Result | None = None
+    others: tuple[Result, ...] = ()
     notes: tuple[str, ...] = ()
     absent: str = ""
     template: str = ""
@@ -155,12 +157,25 @@ class Exhibit:
 
     @property
     def options(self) -> list[tuple[str, str]]:
-        """The study's options as names and texts, in the manifest's order."""
-        return [
-            (name.replace("_", " "), shown(spelled(value), 400))
-            for name, value in (self.result.options.items() if self.result else ())
-            if name not in HIDDEN
-        ]
+        """The options as names and texts, in the manifest's order.
+
+        What several studies do not share stands once for each, with its name.
+        """
+        studies = [] if self.result is None else [self.result, *self.others]
+        names = dict.fromkeys(name for study in studies for name in study.options)
+        found: list[tuple[str, str]] = []
+        for name in (name for name in names if name not in HIDDEN):
+            texts = {
+                study.study: shown(spelled(study.options[name]), 400)
+                for study in studies
+                if name in study.options
+            }
+            words_ = name.replace("_", " ")
+            if len(texts) == len(studies) and len({*texts.values()}) == 1:
+                found.append((words_, next(iter(texts.values()))))
+            else:
+                found += [(f"{words_} ({study})", text) for study, text in texts.items()]
+        return found
 
     @property
     def all_notes(self) -> list[str]:

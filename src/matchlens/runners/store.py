@@ -96,6 +96,29 @@ _SCRATCH = re.compile(r"matchlens-[a-z0-9_]{8}")
 """Names of the temporary folders that hold a study's arrays until they are saved."""
 
 
+def _kept(shards: Folder) -> int:
+    number = 0
+    for entry in shards.entries():
+        if KEY.fullmatch(entry.name):
+            with suppress(OSError), shards.folder(entry.name) as of_task:
+                names = [each.name for each in of_task.entries()]
+                number += sum(_SHARD.fullmatch(name) is not None for name in names)
+    return number
+
+
+def unfinished(out: str | Path) -> Mapping[str, object]:
+    """What identifies the run whose shards a results folder keeps; empty where it keeps none."""
+    about: object = {}
+    with (
+        suppress(OSError, ValueError, RecursionError),
+        Folder.open(out) as folder,
+        folder.folder(UNFINISHED) as work,
+        work.folder(SHARDS) as shards,
+    ):
+        about = parsed_json(work.read(RUN_FILE, MOST_MANIFEST)) if _kept(shards) else {}
+    return about if isinstance(about, dict) else {}
+
+
 class Work:
     """The work folder of a results folder, locked; made by :meth:`open`.
 
@@ -113,13 +136,7 @@ class Work:
     @property
     def kept(self) -> int:
         """Number of shards that are done."""
-        shards = 0
-        for entry in self._shards.entries():
-            if KEY.fullmatch(entry.name):
-                with suppress(OSError), self._shards.folder(entry.name) as of_task:
-                    names = [each.name for each in of_task.entries()]
-                    shards += sum(_SHARD.fullmatch(name) is not None for name in names)
-        return shards
+        return _kept(self._shards)
 
     @classmethod
     def open(cls, out: str | Path, about: Mapping[str, object]) -> Work:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,16 +16,19 @@ import numpy as np
 from matchlens.corpora import EASY_GRADE, PairSet, thin
 from matchlens.corpora.own import own_parts
 from matchlens.errors import InputError, counted
-from matchlens.models.folder import ModelFolder
-from matchlens.plan import Condition, Plan, bound
+from matchlens.models.folder import ModelFolder, smallest
+from matchlens.plan import Condition, Plan, bound, single_cuts
 from matchlens.studies.circuits.circuits import TOP
 from matchlens.studies.claims.evidence import further
 from matchlens.studies.cuts.head_sets import RANDOM_SETS
+from matchlens.studies.presets import CHECK_PAIRS, LARGEST, table1
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sizes import CHECKED, REDRAWN, SCREENED, Size
 from matchlens.studies.study import study_conditions, sweeps
 
 TOKENS_A_WORD = 1.35
+UNSPACED = re.compile("[\u0e00-\u109f\u2e80-\U0010ffff]")
+"""Letters of scripts that put no spaces between words: Thai to Burmese, Chinese, Japanese."""
 BATCH_TOKENS = 1024
 METER_COSTS = {
     "mass": "5 value columns a head in the same attention call",
@@ -82,9 +86,17 @@ class Work:
 
 
 def token_counts(folder: ModelFolder, pairs: PairSet) -> np.ndarray:
-    """Tokens of each pair, estimated from its words; the tokenizer's own limit is not known yet."""
-    words = np.array([len(pair.query.split()) + len(pair.text.split()) for pair in pairs.pairs])
-    return np.minimum(words * TOKENS_A_WORD + 3, folder.places)
+    """Tokens of each pair, estimated from its words, within the limits that are known by now."""
+    stated = folder.stated[0] if folder.stated else (None, "")  # not before the tokenizer is read
+    most, _ = smallest(folder.limits(stated, folder.asked))
+    texts = [(pair.query, pair.text) for pair in pairs.pairs]
+    return np.minimum([sum(map(_tokens, both)) + 3 for both in texts], most)
+
+
+def _tokens(text: str) -> float:
+    """A rough number of tokens; in scripts without spaces one for each character."""
+    unspaced = 0 if text.isascii() else len(UNSPACED.findall(text))
+    return len(text.split()) * TOKENS_A_WORD + unspaced
 
 
 def layer_operations(folder: ModelFolder, tokens: np.ndarray) -> float:
@@ -105,11 +117,55 @@ def memory(folder: ModelFolder) -> float:
     return (weights + words + 6 * states) / 2**30 + 0.5
 
 
-def meters_cost(names: Sequence[str], folder: ModelFolder, pairs: PairSet) -> str:
-    """What an attention study costs: the untouched pass, and what its meters add."""
+def screen_cost(
+    folder: ModelFolder, pairs: PairSet, others: int, most: int | None, seed: int
+) -> str:
+    """What a screen costs: its pass over the pairs, and the exact cuts that check it."""
+    from matchlens.studies.cuts.cut_study import Settings, pairs_run
+
+    used, _ = pairs_run(pairs, Settings(seed=seed, most_pairs=most))
+    few, _ = pairs_run(used, Settings(seed=seed, most_pairs=CHECK_PAIRS))
+    layers, heads = folder.shape
+    directions = [cut for cut in table1() if not cut.endswith("All")]
+    gates = (
+        f"{directions[at // (layers * heads) % len(directions)]}#{at % layers}"
+        f".{at // layers % heads}"
+        for at in range(LARGEST + others)
+    )
+    exact = cost(single_cuts(dict.fromkeys(gates)), folder, few)
+    return f"{slopes_cost(folder, used)}\nthe exact cuts that check it:\n{exact}"
+
+
+def slopes_cost(folder: ModelFolder, used: PairSet) -> str:
+    """What the derivatives of the scores cost."""
+    layers, _ = folder.shape
+    number = counted(len(used.pairs), "pair")
+    return f"the screen: {number}, about {3 * layers} layer passes a pair"
+
+
+def meters_cost(
+    names: Sequence[str],
+    folder: ModelFolder,
+    pairs: PairSet,
+    random: int | None = None,
+    most: int | None = None,
+) -> str:
+    """What an attention study costs: the untouched pass, and what its meters add.
+
+    Args:
+        names: the meters.
+        folder: the model's folder.
+        pairs: the chosen pairs.
+        random: random sets of heads that are cut beside the matching heads; None where no cuts are.
+        most: pairs that are cut, at most; None for all of one half of the queries.
+    """
+    untouched = _untouched_cost(names, folder, pairs, "on disk")
+    if random is None:
+        return untouched
+    cut_on = "all pairs" if most is None else f"at most {counted(most, 'pair')}"
     return (
-        f"{_untouched_cost(names, folder, pairs, 'on disk')}\n"
-        "then each matching head and 100 random sets of heads are cut (see sweep heads)"
+        f"{untouched}\nthen each matching head and {random} random sets of heads are cut on "
+        f"{cut_on} of half of the queries (see sweep heads)"
     )
 
 
@@ -148,7 +204,10 @@ def vocabulary_operations(folder: ModelFolder, heads: int) -> float:
 def looks_cost(
     folder: ModelFolder, pairs: PairSet, rows: Sequence[int], conditions: Mapping[str, Condition]
 ) -> str:
-    """What a look into pairs costs where no scores are stored."""
+    """What a look into pairs costs; without conditions where their scores are stored."""
+    if not conditions:
+        look = cost({"": []}, folder, replace(pairs, pairs=tuple(pairs.pairs[at] for at in rows)))
+        return f"the scores under cuts are stored, and no cut is made\n{look}"
     chosen = replace(pairs, pairs=tuple(pairs.pairs[row] for row in rows))
     last = "then the untouched model once more on the pairs to look into, weights looked at"
     return f"{cost(conditions, folder, chosen)}\n{last}"

@@ -437,9 +437,7 @@ def look(
     together = cut_sets(sets)
     own_cuts = cuts is not None or bool(together)
     conditions = conditions_of(cuts or () if own_cuts else preset_cuts(setup), together)
-    wanted = [name for name in conditions if name] if own_cuts else None
-    # A stored set may be another one of that name.
-    stored = None if together else Scored.of(scored, len(pairs.pairs), wanted, rows_named)
+    stored = at_hand(scored, len(pairs.pairs), cuts, together, rows_named)
     notes = [*pairs.notes]
     if stored is None:
         rows = candidates_to_run(pairs, rows_named, number, rel, seed, most_pairs)
@@ -512,6 +510,20 @@ def look(
         arrays={"received": array.path},
         held=folder,
     )
+
+
+def at_hand(
+    scored: pd.DataFrame | None,
+    number: int,
+    cuts: Sequence[str | Cut] | None,
+    sets: Mapping[str, object],
+    named: Sequence[int],
+) -> Scored | None:
+    """Stored scores of so many pairs, where they have all that a look needs; else None."""
+    if sets:  # a stored set may be another one of that name
+        return None
+    wanted = None if cuts is None else [text for text in map(str, cuts) if text]
+    return Scored.of(scored, number, wanted, named)
 
 
 def stored_scores(out: Path | None) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:

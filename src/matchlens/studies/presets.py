@@ -30,9 +30,9 @@ COSTLY_PAIRS = 450
 
 Whole queries of TREC DL at ten passages a grade: at least ten, without which nothing is decided.
 """
-OTHERS, CHECK_PAIRS = 30, 100
-"""The check of a screen: gates that are drawn over the layers, and the pairs, of whole queries, on
-which they are really cut."""
+LARGEST, OTHERS, CHECK_PAIRS = 10, 30, 100
+"""The check of a screen: gates of the largest effect, others that are drawn over the layers, and
+the pairs, of whole queries, on which they are really cut."""
 
 GROUPS = (
     "CLS->All",

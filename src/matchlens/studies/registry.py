@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from matchlens.corpora import thin
 from matchlens.errors import InputError
 from matchlens.options import Base, Cuts, Hows, MostPairs, RandomSets, StudySettings
 from matchlens.plan import Condition, single_cuts
 from matchlens.sets import check_once
 from matchlens.settings import argument, one_of, option, options_of, settings
-from matchlens.studies.presets import CHECK_PAIRS, COSTLY_PAIRS, OTHERS, Preset
+from matchlens.studies.presets import COSTLY_PAIRS, OTHERS, Preset
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.spec import Inputs, StudySpec, check_base, check_cuts, imported, stages_of
 
@@ -188,6 +187,13 @@ Examples:
         preset = preset_of(inputs.settings.preset, inputs.folder.decodes)
         return self._conditions(inputs.settings, preset, *inputs.folder.shape)
 
+    def cost(self, inputs: Inputs[SweepSettings]) -> str:
+        from matchlens.studies.cost import slopes_cost
+
+        exact, first = super().cost(inputs), slopes_cost(inputs.folder, self.used(inputs))
+        screened = inputs.settings.screen is not None
+        return f"{first}\nthe heads that it puts forward:\n{exact}" if screened else exact
+
     def _directions(self, settings: SweepSettings, preset: Preset) -> Sequence[str]:
         from matchlens.studies.cuts.sweeps import WHOLE_HEAD
 
@@ -199,7 +205,7 @@ Examples:
     ) -> Mapping[str, Condition]:
         from matchlens.studies.cuts.controls import control_conditions
         from matchlens.studies.cuts.head_sets import set_conditions
-        from matchlens.studies.cuts.sweeps import sweep_points
+        from matchlens.studies.cuts.sweeps import spread, sweep_points
 
         directions, hows = self._directions(settings, preset), settings.how or [preset.how]
         if settings.kind == "controls":
@@ -209,7 +215,7 @@ Examples:
             return set_conditions(settings.heads, directions, settings.how or ["zero"], *drawn)[0]
         shape = {"layers": layers, "heads": heads, "window": settings.window}
         points, _ = sweep_points(settings.kind, directions, **shape, hows=hows)
-        return single_cuts(point.cut for point in points)
+        return single_cuts(point.cut for point in spread(points, settings.screen))
 
     def study(self, settings: SweepSettings) -> Callable[..., Result]:
         return imported(f"matchlens.studies.cuts.{SWEEPS[settings.kind]}")
@@ -223,8 +229,8 @@ Examples:
         if settings.kind == "head-sets":
             own = {"sets": settings.heads, "random": settings.random}
             return {**shared, **own, "hows": settings.how or ["zero"]}
-        layers = {"kind": settings.kind, "window": settings.window, "screened": settings.screen}
-        return {**shared, **layers}
+        shared |= {"kind": settings.kind, "window": settings.window}
+        return {**shared, "screened": settings.screen}
 
 
 @settings
@@ -261,30 +267,17 @@ Examples:
             raise InputError(f"--others is {settings.others}; expected 1 or more")
 
     def cost(self, inputs: Inputs[ScreenSettings]) -> str:
-        from matchlens.studies.cost import cost
+        from matchlens.studies.cost import screen_cost
 
-        layers, heads = inputs.folder.shape
-        gates = dict.fromkeys((at % layers, at % heads) for at in range(inputs.settings.others))
-        few = thin(inputs.pairs, CHECK_PAIRS, seed=inputs.settings.seed)[0]
-        most = self.most_pairs(inputs.settings)
-        used = inputs.pairs if most is None else thin(inputs.pairs, most, seed=0)[0]
-        conditions = single_cuts(f"Q->D#{layer}.{head}" for layer, head in gates)
-        exact = cost(conditions, inputs.folder, few)
-        return (
-            f"the screen: {len(used.pairs)} pairs, about {3 * layers} layer passes a pair\n"
-            f"the exact cuts that check it:\n{exact}"
-        )
+        settings, most = inputs.settings, self.most_pairs(inputs.settings)
+        return screen_cost(inputs.folder, inputs.pairs, settings.others, most, settings.seed)
 
     def stages(self, inputs: Inputs[ScreenSettings]) -> list[tuple[str, float]]:
         return stages_of("screen", inputs, 2)
 
     def arguments(self, inputs: Inputs[ScreenSettings]) -> dict[str, Any]:
-        settings, shared = inputs.settings, super().arguments(inputs)
-        return {
-            "others": settings.others,
-            "measure": settings.only_measure,
-            **{name: shared[name] for name in ("rel", "seed", "most_pairs")},
-        }
+        own = {"others": inputs.settings.others, "measure": inputs.settings.only_measure}
+        return {**own, **super().arguments(inputs)}
 
 
 @settings
@@ -322,7 +315,9 @@ class AttentionSettings(StudySettings, MostPairs, RandomSets):
     semantic: float = option(
         default=1.5, help="Semantic heads: smallest multiple of near words' share of columns."
     )
-    cutting: bool = option("--cut/--no-cut", default=True, help="Cut the matching heads.")
+    cutting: bool = option(
+        "--cut/--no-cut", default=True, help="Cut the matching heads, on at most --pairs pairs."
+    )
 
     @property
     def contrasts(self) -> list[str]:
@@ -388,8 +383,10 @@ Examples:
         from matchlens.studies.attention.contrasts import checked_names
         from matchlens.studies.cost import meters_cost
 
-        meters = inputs.settings.meter or preset_of(inputs.settings.preset).meters
-        return meters_cost(checked_names(["mass", *meters]), inputs.folder, inputs.pairs)
+        settings = inputs.settings
+        meters = checked_names(["mass", *(settings.meter or preset_of(settings.preset).meters)])
+        random, most = settings.random if settings.cutting else None, self.most_pairs(settings)
+        return meters_cost(meters, inputs.folder, inputs.pairs, random, most)
 
     def stages(self, inputs: Inputs[AttentionSettings]) -> list[tuple[str, float]]:
         return stages_of("attention", inputs, 2 if inputs.settings.cutting else 1)
@@ -511,8 +508,7 @@ class LookSettings(StudySettings, Cuts, MostPairs):
     pair: list[str] | None = option(
         default=None,
         metavar="'QID DOCID'",
-        help="This pair instead, with the collection's name before it where there are several. "
-        "Repeatable.",
+        help="This pair instead, after its collection's name where there are several. Repeatable.",
     )
 
     @property
@@ -553,6 +549,13 @@ Examples:
         check_cuts(inputs.settings.cut or (), inputs.folder, inputs.settings.sets)
         self._rows(inputs)
 
+    def stored(self, inputs: Inputs[LookSettings]) -> bool:
+        from matchlens.studies.looking import at_hand, stored_scores
+
+        settings, number = inputs.settings, len(inputs.pairs.pairs)
+        scored, named = stored_scores(settings.out)[0], self._rows(inputs)
+        return at_hand(scored, number, settings.cut, settings.sets, named) is not None
+
     def _rows(self, inputs: Inputs[LookSettings]) -> list[int]:
         from matchlens.studies.looking import named
 
@@ -568,14 +571,12 @@ Examples:
         rows = candidates_to_run(inputs.pairs, named, looks, inputs.rel, settings.seed, most)
         chosen = preset_of(settings.preset, inputs.folder.decodes)
         names = settings.cut or ([] if settings.sets else chosen.cuts)
-        conditions = {**single_cuts(names), **settings.sets}
+        conditions = {} if self.stored(inputs) else {**single_cuts(names), **settings.sets}
+        rows = rows if conditions else named or rows[:looks]
         return looks_cost(inputs.folder, inputs.pairs, rows, conditions)
 
     def stages(self, inputs: Inputs[LookSettings]) -> list[tuple[str, float]]:
-        from matchlens.studies.looking import stored_scores
-
-        cuts_run = stored_scores(inputs.settings.out)[0] is None
-        return [("look", 20.0)] * cuts_run + [("look", 1.0)]
+        return [("look", 20.0)] * (not self.stored(inputs)) + [("look", 1.0)]
 
     def arguments(self, inputs: Inputs[LookSettings]) -> dict[str, Any]:
         from matchlens.studies.looking import stored_scores
@@ -583,9 +584,8 @@ Examples:
         settings = inputs.settings
         scored, matching = stored_scores(settings.out)
         own = {"looks": settings.looks, "chosen": settings.chosen or None}
-        cuts = {"cuts": settings.cut, "sets": settings.sets}
-        stored = {"scored": scored, "matching": matching}
-        return {**own, **cuts, **stored, **super().arguments(inputs)}
+        own |= {"cuts": settings.cut, "sets": settings.sets, "scored": scored}
+        return {**own, "matching": matching, **super().arguments(inputs)}
 
 
 STUDIES: dict[str, StudySpec[Any]] = {

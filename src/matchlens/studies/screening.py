@@ -27,7 +27,7 @@ from matchlens.results import Result
 from matchlens.studies.common import Execution, half, on_disk, ranked, relevant_grade, tolerance
 from matchlens.studies.cuts.cut_study import CutStudy, Settings, conduct, pairs_run
 from matchlens.studies.cuts.sweeps import MOST, select
-from matchlens.studies.presets import CHECK_PAIRS, OTHERS
+from matchlens.studies.presets import CHECK_PAIRS, LARGEST, OTHERS
 
 if TYPE_CHECKING:
     from matchlens.engine import Progress
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from matchlens.runners import Runner
 
 NAME = "screen"
-LARGEST = 10
-"""Gates of the largest effect, which are cut exactly, beside others drawn over the layers."""
 CORRELATED, AGREEING = 0.9, 0.9
 """Pearson and sign agreement within queries below which predictions are withheld."""
 FELT = 0.05
@@ -54,11 +52,13 @@ def screen(
     pairs: PairSet,
     *,
     others: int = OTHERS,
+    preset: str = "default",
     measure: str = "nDCG@10",
     rel: int | None = None,
     tie_tol: float | None = None,
     most_pairs: int | None = None,
     seed: int = 0,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
     runner: Runner | None = None,
 ) -> Result:
@@ -73,12 +73,14 @@ def screen(
         model: a loaded reranker.
         pairs: candidates of graded queries.
         others: gates beside the ten largest that are cut exactly, drawn over the layers.
+        preset: whose test and digits the measure under the exact cuts is shown with.
         measure: a measure of ir_measures by name.
         rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
             judgements reach 2, else 1.
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
         most_pairs: at most so many pairs, as :func:`matchlens.thin` chooses them; all where None.
         seed: of the draws, resampling and halves.
+        batch_tokens: largest number of tokens in a layer call; speed and memory only.
         progress: called with pairs done and pairs in all.
         runner: runs the exact cuts.
 
@@ -107,14 +109,15 @@ def screen(
 
     if others < 1:
         raise InputError(f"others is {others}; expected 1 or more gates to check the screen by")
-    options = {"measure": measure, "rel": rel, "tie_tol": tie_tol, "seed": seed}
+    options = {"preset": preset, "measure": measure, "rel": rel, "tie_tol": tie_tol, "seed": seed}
+    options |= {"batch_tokens": batch_tokens}
     used, rows = pairs_run(pairs, Settings(**options, most_pairs=most_pairs))
     tol = tolerance(tie_tol, model.dtype)
     parsed, queries, left_out = ranked(used, measure, relevant_grade(pairs, rel))
     gating.check_gates(model)
     started = time.perf_counter()
     folder = Execution(model, runner=runner).temporary_folder()
-    screened = Screened.of(model, used, Path(folder.name), progress)
+    screened = Screened.of(model, used, Path(folder.name), progress, batch_tokens)
     log = f"{NAME}: {len(rows)} pairs: {time.perf_counter() - started:.1f} s"
     effects = _effects(screened, parsed, queries, tol, seed)
     selected, notes = _selected(screened, effects, queries, seed)
@@ -190,7 +193,12 @@ class Screened:
 
     @classmethod
     def of(
-        cls, model: Reranker, pairs: PairSet, folder: Path, progress: Progress | None
+        cls,
+        model: Reranker,
+        pairs: PairSet,
+        folder: Path,
+        progress: Progress | None,
+        batch_tokens: int | None = None,
     ) -> Screened:
         """Screen pairs; the derivatives go to a file."""
         from matchlens import gating
@@ -210,7 +218,9 @@ class Screened:
                 array.write(rows, named)
                 np.add(total, np.abs(named).sum(0).ravel(), out=total)
 
-            scores = gating.stream_slopes(model, pairs.pairs, keep, progress=progress, own=own)
+            scores = gating.stream_slopes(
+                model, pairs.pairs, keep, None, batch_tokens, progress, own=own
+            )
         size = total / len(scores)
         return cls(pairs, tuple(parts), names, scores.astype(np.float64), array, size)
 

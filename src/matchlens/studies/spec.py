@@ -88,14 +88,21 @@ class StudySpec(Generic[S]):
         """The conditions by name, the untouched model ("") among them."""
         return {"": []}
 
+    def used(self, inputs: Inputs[S]) -> PairSet:
+        """The pairs that are cut."""
+        if (most := self.most_pairs(inputs.settings)) is None:
+            return inputs.pairs
+        return thin(inputs.pairs, most, seed=inputs.settings.seed, easy=inputs.rank_easy)[0]
+
+    def stored(self, inputs: Inputs[S]) -> bool:
+        """Whether the folder has the scores under the cuts, so that none is made."""
+        return False
+
     def cost(self, inputs: Inputs[S]) -> str:
         """An estimate of the costs, in words."""
         from matchlens.studies.cost import cost
 
-        most, used = self.most_pairs(inputs.settings), inputs.pairs
-        if most is not None:
-            used, _ = thin(used, most, seed=inputs.settings.seed, easy=inputs.rank_easy)
-        return cost(self.conditions(inputs), inputs.folder, used)
+        return cost(self.conditions(inputs), inputs.folder, self.used(inputs))
 
     def stages(self, inputs: Inputs[S]) -> list[tuple[str, float]]:
         """The passes over the pairs, each with its share of the work; empty where there is one."""

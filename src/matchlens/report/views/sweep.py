@@ -249,7 +249,7 @@ def layers(folder: ResultsFolder) -> Iterator[Exhibit]:
         lacking += impossible(rows)
     missing = [KINDS[kind] for kind, result in sweeps.items() if result is None]
     lacking += [f"Not run: cuts {listed(missing)}."] if missing else []
-    first = next(iter(run.values()))
+    first, *others = run.values()
     measures = dict.fromkeys(shown(result.options["measure"]) for result in run.values())
     tests = dict.fromkeys(f"{_test(one)}, two-tailed t-test over queries" for one in run.values())
     yield Exhibit(
@@ -267,6 +267,7 @@ def layers(folder: ResultsFolder) -> Iterator[Exhibit]:
         ),
         tables=tuple(tables),
         result=first,
+        others=tuple(others),
         notes=(*notes, *lacking),
     )
 

@@ -371,6 +371,10 @@ def ablation(
     return done.result("ablation", options, tables, [*left_out(impossible), *more_notes])
 
 
+RUNS_INDEX = "runs/index.tsv"
+"""Which run is of which cut."""
+
+
 def trec_runs(result: Result) -> dict[str, str]:
     """A TREC run for every cut, and the index that says which is which."""
     pairs = result.pairs
@@ -393,5 +397,5 @@ def trec_runs(result: Result) -> dict[str, str]:
         ]
         files[f"runs/{number:04d}.run"] = "".join(lines)
         index.append(f"{number:04d}.run\t{cut}")
-    files["runs/index.tsv"] = "\n".join(index) + "\n"
+    files[RUNS_INDEX] = "\n".join(index) + "\n"
     return files

@@ -249,7 +249,8 @@ def sweep(
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
     notes = left_out(impossible)
     if screened is not None:
-        points, more = put_forward(model, pairs_run(pairs, settings)[0], points, screened)
+        used, _ = pairs_run(pairs, settings)
+        points, more = put_forward(model, used, points, screened, batch_tokens)
         notes += more
     conditions = single_cuts(point.cut for point in points)
     families = {point.cut: point.how for point in points}
@@ -280,22 +281,43 @@ def sweep(
     return done.result(f"sweep-{kind}", options, tables, notes)
 
 
+def spread(points: Sequence[Point], limit: int | None) -> list[Point]:
+    """Of each direction so many heads, evenly over the layers, as they may be put forward."""
+    if limit is None:
+        return list(points)
+    check_screened(points)
+    kept: list[Point] = []
+    for direction in dict.fromkeys(point.direction for point in points):
+        own = [point for point in points if point.direction == direction]
+        kept += own[:: max(1, len(own) // limit)][:limit]
+    return kept
+
+
+def check_screened(points: Sequence[Point]) -> None:
+    """Check that the screen says something of each point: of a single head, cut by zero."""
+    for point in points:
+        if point.head < 0 or point.how != "zero":
+            raise InputError(
+                f"cut {point.cut!r} cannot be screened; expected single heads, cut by zero: leave "
+                "out screened (--screen), or sweep heads by zero alone (--how zero)"
+            )
+
+
 def put_forward(
-    model: Reranker, pairs: PairSet, points: Sequence[Point], limit: int
+    model: Reranker,
+    pairs: PairSet,
+    points: Sequence[Point],
+    limit: int,
+    batch_tokens: int | None = None,
 ) -> tuple[list[Point], list[str]]:
     """Of each direction the heads of the largest first-order effect, and a note on it."""
     from matchlens import gating
 
     if limit < 1:
         raise InputError(f"screened is {limit}; expected 1 or more heads to cut")
+    check_screened(points)
     texts = {point.cut: [Cut.parse(point.cut)] for point in points}
     conditions = bound(texts, own_parts(pairs.pairs))
-    for (cut,) in texts.values():
-        if cut.heads is None or cut.how != "zero":
-            raise InputError(
-                f"cut {str(cut)!r} cannot be screened; expected single heads, cut by zero: leave "
-                "out screened, or sweep heads by zero alone"
-            )
     gating.check_gates(model)
     own, heads = named_parts(pairs.pairs), model.family.n_heads
     edges = [_edges(conditions[point.cut], point, heads, own) for point in points]
@@ -305,7 +327,7 @@ def put_forward(
         for at, (point, (x, y)) in enumerate(zip(points, edges, strict=True)):
             total[at] += np.abs(values[:, point.n, point.head, x, y].sum(1)).sum()
 
-    gating.stream_slopes(model, pairs.pairs, keep, own=own)
+    gating.stream_slopes(model, pairs.pairs, keep, batch_tokens=batch_tokens, own=own)
     kept: set[int] = set()
     for direction in dict.fromkeys(point.direction for point in points):
         own = np.array([at for at, point in enumerate(points) if point.direction == direction])
