@@ -341,6 +341,16 @@ def test_static_vectors_are_the_embeddings_without_positions(family, tmp_path):
             torch.testing.assert_close(vectors[row], states[place], atol=1e-5, rtol=0)
 
 
+def test_added_tokens_without_an_embedding_are_left_out_of_the_vocabulary(tmp_path):
+    tokens = tiny_models.tokenizer()
+    tokens.add_tokens(["beyond"])
+    reranker = matchlens.load(tiny_models.put(tmp_path, tiny_models.model(), tokens), device="cpu")
+    words = vocabulary(reranker)
+    assert words.left_out == 6
+    assert "beyond" not in words.tokens
+    assert len(words.query) == len(reranker.tokenizer.get_vocab()) - 6
+
+
 def test_a_base_model_needs_no_head_and_no_tokenizer(tiny, tiny_folder, pairs, tmp_path):
     same = matchlens.circuits(tiny, pairs, top=0, base=tiny_folder).to_frame("heads")
     np.testing.assert_allclose(same["base_change"], 0, atol=1e-5)

@@ -300,8 +300,8 @@ def circuits(
             layers, looked_at, words, matches, biases=biases
         )
         notes.append(
-            f"{words.left_out} special and unused tokens of the vocabulary were left out; static "
-            "embeddings stand for the tokens in every layer"
+            f"{words.left_out} tokens of the vocabulary that are special, unused or without an "
+            "embedding were left out; static embeddings stand for the tokens in every layer"
         )
     return Result(
         study=NAME,
