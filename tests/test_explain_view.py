@@ -11,7 +11,9 @@ import pytest
 
 import matchlens
 import page_results as given
+import tiny as tiny_models
 from matchlens.errors import InputError
+from matchlens.parts import Part
 from matchlens.report.page import MOST_OF_A_PAIR, page, page_of
 from matchlens.report.page import files_of as written_files
 from matchlens.report.pair_view import colour
@@ -98,6 +100,28 @@ def test_the_text_of_a_passage_is_whole_and_what_is_not_read_is_told(result, tex
             assert plain.count("rain") == 300
         if at == 2:
             assert plain.split()[:3] == ["cat"] * 3
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("query", ["cat, cat; mat cat", "cat, cat; mat cat " * 9])
+def test_what_the_length_limit_takes_is_not_shaded_on_either_side(side, query, tmp_path):
+    """The words that are read stand where the tokens were made of them, though others are alike."""
+    tokens = tiny_models.tokenizer()
+    tokens.truncation_side = side
+    folder = tiny_models.put(tmp_path, tiny_models.model(layers=1), tokens)
+    model = matchlens.load(folder, device="cpu", max_length=24)
+    passages = ["cat, cat; dog cat " * 8 + "tea", "cat"]
+    result = matchlens.explain(model, query, passages, points=1, swap=False)
+    spans = model.spans(matchlens.Pair("q", "d", query, passages[0], 0))
+    card = page_of(result).split('role="group" class="card"')[1]
+    for part, name, text in ((Part.Q, "query", query), (Part.D, "passage", passages[0])):
+        body = card[card.index(f"part-{name}") :].partition("</p>")[0].partition("</span>")[2]
+        unread = re.findall(r'class="rest"[^>]*>([^<]*)<', body)
+        first, last = spans.starts[spans.parts == part][0], spans.ends[spans.parts == part][-1]
+        gone = [some for some in (text[:first], text[last:]) if some.strip()]
+        assert unread == gone
+        assert len(gone) == (part == Part.D or len(query) > 20)
+        assert "".join(re.sub(r"<[^>]*>", "", body).split()) == "".join(text.split())
 
 
 def test_what_the_script_shows_is_what_the_tables_say(result, text):

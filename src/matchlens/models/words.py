@@ -123,13 +123,17 @@ def split(spans: Spans, pair: Pair) -> Words:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Tokens that are shown as one: a word, a punctuation mark, a special or an own part."""
+    """Tokens ``start`` to ``stop`` that are shown as one: a word, a punctuation mark, a special.
+
+    Its text begins at ``character`` of the query or the passage; -1 where it is in neither.
+    """
 
     part: int
     text: str
     start: int
     stop: int
     own: str = ""
+    character: int = -1
 
 
 def stretches(model: Reranker, pair: Pair) -> list[Stretch]:
@@ -160,12 +164,16 @@ def stretches(model: Reranker, pair: Pair) -> list[Stretch]:
         starts.append(at)
     out = []
     for start, stop in zip(starts, [*starts[1:], len(word)], strict=True):
-        part = Part(int(spans.parts[start]))
+        part, character = Part(int(spans.parts[start])), -1
         if part in texts:
-            text = texts[part][spans.starts[start] : spans.ends[stop - 1]].strip()
+            given = texts[part][spans.starts[start] : spans.ends[stop - 1]]
+            text = given.strip()
+            if text:
+                character = int(spans.starts[start]) + len(given) - len(given.lstrip())
         else:
             text = model.tokenizer.convert_tokens_to_string(spans.tokens[start:stop]).strip()
-        out.append(Stretch(int(part), text or spans.tokens[start], start, stop, own[start]))
+        text = text or spans.tokens[start]
+        out.append(Stretch(int(part), text, start, stop, own[start], character))
     return out
 
 
