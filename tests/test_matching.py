@@ -22,6 +22,8 @@ from matchlens.meters.names import COMPANIONS, shape_of
 from matchlens.models.words import Static, words_of
 from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg, holm
+from matchlens.report.views.profiles import no_op_words
+from matchlens.results import records
 from matchlens.studies.attention import matching, profiles
 from matchlens.studies.attention.contrasts import (
     Classes,
@@ -388,6 +390,20 @@ def test_noop_tells_what_is_looked_at_from_what_is_written():
             norm[x, part][:, 0, 1] = 0.001
     assert profiles.noop(mass, norm)["noop"].tolist() == [False, True]
     assert profiles.noop(mass, None)["noop"].isna().all()
+
+
+def test_heads_in_which_query_and_passage_read_nothing_are_no_sinks_and_not_counted():
+    """Those of the decoder of an encoder-decoder."""
+    parts = [Part.CLS, Part.Q, Part.SEP1, Part.D, Part.SEP2]
+    mass = {(x, y): np.full((3, 2, 2), 0.2) for x in (Part.Q, Part.D) for y in parts}
+    for values in mass.values():
+        values[:, 1] = 0.0
+    table = profiles.noop(mass, None)
+    np.testing.assert_allclose(table["mass_special"], [0.6, 0.6, np.nan, np.nan])
+    assert table["sink"].tolist() == [True, True, False, False]
+    words = no_op_words(records(table))
+    assert "2 of 2 heads in which they read (4 in all) send half" in words
+    assert "2 of 2 heads send half" in no_op_words(records(table.iloc[:2]))
 
 
 def test_lexical_profile_weighs_by_mass():
