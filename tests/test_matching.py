@@ -22,6 +22,8 @@ from matchlens.meters.names import COMPANIONS, shape_of
 from matchlens.models.words import Static, words_of
 from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg, holm
+from matchlens.report.texts import arrow
+from matchlens.report.views import matching as matching_view
 from matchlens.report.views.profiles import no_op_words
 from matchlens.results import records
 from matchlens.studies.attention import matching, profiles
@@ -371,6 +373,36 @@ def test_the_authors_take_pairs_that_are_classified_rightly():
     counts = pd.DataFrame({"q": kept.query, "c": kept.of_pair})[inside].value_counts()
     assert counts.max() == 2
     assert (kept.of_pair[inside] == classes.of_pair[inside]).all()
+
+
+def attention_result(**tables) -> matchlens.Result:
+    """A stored study with these tables alone."""
+    options = {"thresholds": vars(Thresholds())}
+    empty = pd.DataFrame()
+    held = {"conditions": empty, **{name: pd.DataFrame(rows) for name, rows in tables.items()}}
+    return matchlens.Result("attention", {}, options, (), empty, empty, held)
+
+
+def test_text_tells_that_nothing_was_searched_from_that_nothing_was_found():
+    head = {"direction": "Q->D", "layer": 0, "head": 0, "matching": False}
+    assert matching_view.lines(attention_result(matching=[head]))[-1] == "none found"
+    nothing = matching_view.lines(attention_result(matching=[]))
+    assert nothing[-1] == "not searched for; the notes say why"
+
+
+@pytest.mark.parametrize("searched", [["Q->D"], ["Q->D", "D->Q"]])
+def test_published_heads_stand_beside_the_directions_that_were_searched(searched):
+    rows = [
+        {"list": "theirs", "layer": 0, "head": 1, "direction": direction, "kind": "lexical",
+         "matching": direction == "Q->D"}
+        for direction in searched
+    ]  # fmt: skip
+    text = "\n".join(matching_view.published(attention_result(published=rows)))
+    both = len(searched) == 2
+    assert ("match D->Q" in text, "either" in text) == (both, both)
+    assert "match Q->D" in text
+    page = matching_view._published(rows)
+    assert f"Searched for here: {', '.join(map(arrow, searched))}." in page
 
 
 def test_noop_tells_what_is_looked_at_from_what_is_written():

@@ -122,6 +122,8 @@ def swap_sentence(result: Result) -> str:
     if _tied(result):
         return "Tied passages have no order that cuts could swap."
     if "swap" not in result.tables or not len(result.tables["swap"]):
+        if result.options.get("cuts_made"):
+            return "No cut that was tried moves the margin towards a swap of the two passages."
         return "The smallest set of cuts that swaps the two passages was not searched for."
     rows = records(result.to_frame("swap"))
     kept = [str(row["unit"]) for row in rows if row["kept"] and row["unit"]]

@@ -428,7 +428,7 @@ def _resampled(
         by_class = class_means(values.reshape(len(values), -1), second)
         apart = by_class[:, CLASSES.index("relevant")] - by_class[:, CLASSES.index("easy")]
         kept = np.flatnonzero(~np.isnan(apart).any(1))
-        weights = resamples_of([second.collections[place] for place in kept], seed)
+        weights = resamples_of([second.collections[place] for place in kept], seed, half=1)
         drawn[name] = weights @ apart[kept]
     return drawn
 
