@@ -160,13 +160,14 @@ def test_directions_are_sorted_and_each_says_what_a_cut_does(result):
 
 
 def test_the_smallest_swap_is_told_in_one_sentence(result):
-    def told(rows, swapped, random=()):
+    def told(rows, swapped, random=(), cuts_made=True):
         swap = result.to_frame("swap").iloc[:0]
         columns = ["step", "unit", "margin", "kept"]
         swap = type(swap)([dict(zip(columns, row, strict=True)) for row in rows], columns=columns)
         draws = type(swap)({"draw": range(len(random)), "swapped": list(random)})
         tables = {**result.tables, "swap": swap, "random_swaps": draws}
-        options = {**result.options, "margin": 2.0, "swapped": swapped}
+        options = {"margin": 2.0, "swapped": swapped, "cuts_made": cuts_made}
+        options = {**result.options, **options}
         return swap_sentence(replace(result, tables=tables, options=options))
 
     one = told([(1, "Q->D", -0.5, True)], True, [False] * 20)
@@ -180,7 +181,8 @@ def test_the_smallest_swap_is_told_in_one_sentence(result):
     never = told([(1, "Q->D", 1.0, False), (2, "D->D", 0.5, False)], False)
     assert "No set of the cuts that were tried swaps the two" in never
     assert "from 2.000 to .500 at best" in never
-    assert "not searched for" in told([], False)
+    assert "No cut that was tried moves the margin towards a swap" in told([], False)
+    assert "not searched for" in told([], False, cuts_made=False)
 
 
 def test_strangers_texts_are_inert_in_page_notebook_and_text(result, text, tree):
