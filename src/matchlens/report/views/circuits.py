@@ -167,7 +167,7 @@ def text(result: Result) -> str:
     every = result.to_frame("heads")
     far = [int((every[name].to_numpy() >= FAR).sum()) for name in ("z", "rotation_z", "crossed_z")]
     crossed = f", {far[2]} above crossed heads of their layer"
-    if every["crossed_z"].isna().all():
+    if not every["crossed_z"].notna().to_numpy().any():
         crossed = "; the heads of a layer share one key head, so that none is crossed with another"
     below = int((every["z"].to_numpy() <= -FAR).sum())
     lines = [
