@@ -15,6 +15,7 @@ from matchlens.models.attend import Call
 from matchlens.models.part_layout import LayerMask, PartLayout
 from matchlens.models.rotary import positions
 from matchlens.plan import LayerCut
+from matchlens.report.page import page_of
 from matchlens.report.views import text_of
 from widened import widened
 
@@ -152,6 +153,12 @@ def test_the_study_takes_the_distances_that_occur(model, pairs):
         row += model.family.n_heads
     text = text_of(result)
     assert "Distances: the alignment of the median head differs by" in text
+    uncorrelated = [note for note in result.notes if "not correlated" in note]
+    assert len(uncorrelated) == 2 * causal  # alignment and colour with QD-DD
+    assert all(note.endswith("some layers allow no such reading") for note in uncorrelated)
+    shown = page_of(result)
+    assert "it is not computed for rotary positions" in shown
+    assert "the folder holds no circuits" not in shown
 
 
 def test_queries_that_are_normalised_have_no_matrix(tmp_path, pairs):

@@ -203,6 +203,36 @@ def test_the_contrast_in_resampled_queries_is_that_of_means_made_anew(model, pai
         np.testing.assert_allclose(held[place], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", [0, 3, -2])
+def test_the_halves_of_the_queries_are_drawn_apart(seed):
+    first, second = (resamples_of(["demo"] * 9, seed, half=half) for half in (0, 1))
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.05
+
+
+def test_intervals_of_a_colour_are_drawn_from_the_second_half_s_own_numbers(
+    model, pairs, result, monkeypatch
+):
+    halves = []
+
+    def drawn(collections, seed, *, half=0):
+        halves.append(half)
+        return resamples_of(collections, seed, half=half)
+
+    monkeypatch.setattr("matchlens.studies.circuits.circuits.resamples_of", drawn)
+    matchlens.circuits(model, pairs, top=0, most_pairs=9)
+    assert halves == [0, 1, 1]
+
+
+def test_heads_that_share_one_key_head_are_not_called_crossed(result):
+    shared = replace(
+        result, tables={**result.tables, "heads": result.to_frame("heads").assign(crossed_z=np.nan)}
+    )
+    assert "above crossed heads" in " ".join(text_of(result).split())
+    text = " ".join(text_of(shared).split())
+    assert "above crossed heads" not in text
+    assert "share one key head, so that none is crossed" in text
+
+
 def test_intervals_over_queries_are_those_of_resampled_correlations(result):
     heads, table = result.to_frame("heads"), result.to_frame("associations")
     row = table[(table["contrast"] == "QD-DD") & (table["second"] == "contrast")].iloc[0]
@@ -339,6 +369,16 @@ def test_static_vectors_are_the_embeddings_without_positions(family, tmp_path):
             vectors = words.query if part == Q else words.document
             row = words.ids.tolist().index(token)
             torch.testing.assert_close(vectors[row], states[place], atol=1e-5, rtol=0)
+
+
+def test_added_tokens_without_an_embedding_are_left_out_of_the_vocabulary(tmp_path):
+    tokens = tiny_models.tokenizer()
+    tokens.add_tokens(["beyond"])
+    reranker = matchlens.load(tiny_models.put(tmp_path, tiny_models.model(), tokens), device="cpu")
+    words = vocabulary(reranker)
+    assert words.left_out == 6
+    assert "beyond" not in words.tokens
+    assert len(words.query) == len(reranker.tokenizer.get_vocab()) - 6
 
 
 def test_a_base_model_needs_no_head_and_no_tokenizer(tiny, tiny_folder, pairs, tmp_path):

@@ -18,6 +18,7 @@ import matchlens
 import matchlens.cli
 import tiny as tiny_models
 import tiny_decoders
+import tiny_t5
 from matchlens import Cut, InputError, gating
 from matchlens.corpora import Pair
 from matchlens.models.words import stretches
@@ -180,6 +181,31 @@ def test_no_set_blinds_the_score(model):
     assert not search.blinds(units(*every[:-1], "Q->D"))
     assert search.blinds(units(*every[:-1], "CLS->SEP2#0.0,0.1"))
     assert not search.blinds(units(*every[:-1], "CLS->SEP2#0.0,1.1"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit"),
+    [("bert", "CLS->D#1.0"), ("qwen3", "D->Q"), ("qwen3", "CLS->D#1.1"), ("t5", "DEC->D"),
+     ("t5", "DEC->D#2.1"), ("t5", "Q->D#0.0")],
+)  # fmt: skip
+def test_each_cut_of_a_random_set_changes_scores(kind, unit, tmp_path):
+    """What a random set holds is no cut that the model's masks or its last layer make empty."""
+    save = {"bert": tiny_models.save, "qwen3": tiny_decoders.save, "t5": tiny_t5.save}[kind]
+    sizes = {} if kind == "t5" else {"layers": 2, "heads": 2}
+    model = matchlens.load(save(tmp_path, kind, **sizes), device="cpu")
+    pairs = [Pair("q", str(at), "cat sat", text, 0) for at, text in enumerate(("mat", "far sun"))]
+    search = swaps._Search(model, pairs, 1.0, 1e-9)
+    directions = [
+        Unit("direction", str(cut), cut)
+        for cut in (Cut.parse(f"{x}->{y}") for x in NAMED for y in NAMED)
+    ]
+    kept = [Unit("head_direction" if "#" in unit else "direction", unit, Cut.parse(unit))]
+    drawn = swaps._random_sets(search, kept, directions, 0)
+    assert drawn
+    cuts = {member.unit: [member.cut] for members in drawn for member in members}
+    scores = run(model, pairs, {"": [], **cuts}).scores
+    for name in cuts:
+        assert abs(scores.of(name) - scores.of("")).max() > 1e-6, name
 
 
 def test_the_search_is_greedy_by_what_is_measured(model, monkeypatch):

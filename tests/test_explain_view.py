@@ -11,7 +11,9 @@ import pytest
 
 import matchlens
 import page_results as given
+import tiny as tiny_models
 from matchlens.errors import InputError
+from matchlens.parts import Part
 from matchlens.report.page import MOST_OF_A_PAIR, page, page_of
 from matchlens.report.page import files_of as written_files
 from matchlens.report.pair_view import colour
@@ -100,6 +102,28 @@ def test_the_text_of_a_passage_is_whole_and_what_is_not_read_is_told(result, tex
             assert plain.split()[:3] == ["cat"] * 3
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("query", ["cat, cat; mat cat", "cat, cat; mat cat " * 9])
+def test_what_the_length_limit_takes_is_not_shaded_on_either_side(side, query, tmp_path):
+    """The words that are read stand where the tokens were made of them, though others are alike."""
+    tokens = tiny_models.tokenizer()
+    tokens.truncation_side = side
+    folder = tiny_models.put(tmp_path, tiny_models.model(layers=1), tokens)
+    model = matchlens.load(folder, device="cpu", max_length=24)
+    passages = ["cat, cat; dog cat " * 8 + "tea", "cat"]
+    result = matchlens.explain(model, query, passages, points=1, swap=False)
+    spans = model.spans(matchlens.Pair("q", "d", query, passages[0], 0))
+    card = page_of(result).split('role="group" class="card"')[1]
+    for part, name, text in ((Part.Q, "query", query), (Part.D, "passage", passages[0])):
+        body = card[card.index(f"part-{name}") :].partition("</p>")[0].partition("</span>")[2]
+        unread = re.findall(r'class="rest"[^>]*>([^<]*)<', body)
+        first, last = spans.starts[spans.parts == part][0], spans.ends[spans.parts == part][-1]
+        gone = [some for some in (text[:first], text[last:]) if some.strip()]
+        assert unread == gone
+        assert len(gone) == (part == Part.D or len(query) > 20)
+        assert "".join(re.sub(r"<[^>]*>", "", body).split()) == "".join(text.split())
+
+
 def test_what_the_script_shows_is_what_the_tables_say(result, text):
     held = numbers_of(text)
     units = result.to_frame("units").set_index(["unit", "passage"])["contribution"]
@@ -136,13 +160,14 @@ def test_directions_are_sorted_and_each_says_what_a_cut_does(result):
 
 
 def test_the_smallest_swap_is_told_in_one_sentence(result):
-    def told(rows, swapped, random=()):
+    def told(rows, swapped, random=(), cuts_made=True):
         swap = result.to_frame("swap").iloc[:0]
         columns = ["step", "unit", "margin", "kept"]
         swap = type(swap)([dict(zip(columns, row, strict=True)) for row in rows], columns=columns)
         draws = type(swap)({"draw": range(len(random)), "swapped": list(random)})
         tables = {**result.tables, "swap": swap, "random_swaps": draws}
-        options = {**result.options, "margin": 2.0, "swapped": swapped}
+        options = {"margin": 2.0, "swapped": swapped, "cuts_made": cuts_made}
+        options = {**result.options, **options}
         return swap_sentence(replace(result, tables=tables, options=options))
 
     one = told([(1, "Q->D", -0.5, True)], True, [False] * 20)
@@ -156,7 +181,8 @@ def test_the_smallest_swap_is_told_in_one_sentence(result):
     never = told([(1, "Q->D", 1.0, False), (2, "D->D", 0.5, False)], False)
     assert "No set of the cuts that were tried swaps the two" in never
     assert "from 2.000 to .500 at best" in never
-    assert "not searched for" in told([], False)
+    assert "No cut that was tried moves the margin towards a swap" in told([], False)
+    assert "not searched for" in told([], False, cuts_made=False)
 
 
 def test_strangers_texts_are_inert_in_page_notebook_and_text(result, text, tree):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import replace
 
@@ -13,13 +14,14 @@ from scipy.stats import rankdata
 import attention_reference as reference
 import matchlens
 import tiny as tiny_models
+import tiny_t5
 from matchlens.batching import encode, spans
 from matchlens.corpora import Pair, PairSet
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.report.texts import plain
-from matchlens.report.views.looking import looking_text
+from matchlens.report.views.looking import looked, looking_text
 from matchlens.runners import ShardedRunner, run
 from matchlens.studies.common import on_disk
 from matchlens.studies.looking import candidates_to_run, drawn, pick
@@ -301,6 +303,23 @@ def test_matching_heads_come_first(tiny32, pairs):
     text = looking_text(result)
     assert "0.3 Q->D, semantic" in text
     assert "2.1 D->Q" in text
+
+
+def test_a_reader_of_an_encoder_decoder_is_averaged_over_the_layers_in_which_it_reads(tmp_path):
+    """Queries and passages read in the encoder alone, the decoder's token in the decoder alone."""
+    model = matchlens.load(tiny_t5.save(tmp_path), device="cpu")
+    result = matchlens.look(model, tiny_models.graded_by_cats(2, 3), looks=1, cuts=["Q->D"])
+    received, tokens = result.array("received")[0], result.to_frame("tokens")
+    encoder = model.family.body.config.num_layers
+    text = looking_text(result)
+    for place, (reader, part) in enumerate((("CLS", "Q"), ("Q", "D"), ("D", "Q"))):
+        layers = received[encoder:] if reader == "CLS" else received[:encoder]
+        inside = layers[..., place, (tokens["part"] == part).to_numpy()]
+        assert f"{reader}->{part} ({inside.sum(-1).mean():.2f})".replace("(0.", "(.") in text
+    numbers = json.loads(looked(result).partition("data-numbers>")[2].partition("<")[0])
+    most = numbers["cards"][0]["all"][1][0]
+    inside = np.nan_to_num(received[:encoder, :, 1]).mean((0, 1))
+    assert most == pytest.approx(inside.max(), rel=1e-4)
 
 
 def test_hostile_texts_are_kept_inert_and_bounded(tiny32, pairs, tmp_path):

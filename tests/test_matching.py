@@ -22,6 +22,10 @@ from matchlens.meters.names import COMPANIONS, shape_of
 from matchlens.models.words import Static, words_of
 from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg, holm
+from matchlens.report.texts import arrow
+from matchlens.report.views import matching as matching_view
+from matchlens.report.views.profiles import no_op_words
+from matchlens.results import records
 from matchlens.studies.attention import matching, profiles
 from matchlens.studies.attention.contrasts import (
     Classes,
@@ -371,6 +375,36 @@ def test_the_authors_take_pairs_that_are_classified_rightly():
     assert (kept.of_pair[inside] == classes.of_pair[inside]).all()
 
 
+def attention_result(**tables) -> matchlens.Result:
+    """A stored study with these tables alone."""
+    options = {"thresholds": vars(Thresholds())}
+    empty = pd.DataFrame()
+    held = {"conditions": empty, **{name: pd.DataFrame(rows) for name, rows in tables.items()}}
+    return matchlens.Result("attention", {}, options, (), empty, empty, held)
+
+
+def test_text_tells_that_nothing_was_searched_from_that_nothing_was_found():
+    head = {"direction": "Q->D", "layer": 0, "head": 0, "matching": False}
+    assert matching_view.lines(attention_result(matching=[head]))[-1] == "none found"
+    nothing = matching_view.lines(attention_result(matching=[]))
+    assert nothing[-1] == "not searched for; the notes say why"
+
+
+@pytest.mark.parametrize("searched", [["Q->D"], ["Q->D", "D->Q"]])
+def test_published_heads_stand_beside_the_directions_that_were_searched(searched):
+    rows = [
+        {"list": "theirs", "layer": 0, "head": 1, "direction": direction, "kind": "lexical",
+         "matching": direction == "Q->D"}
+        for direction in searched
+    ]  # fmt: skip
+    text = "\n".join(matching_view.published(attention_result(published=rows)))
+    both = len(searched) == 2
+    assert ("match D->Q" in text, "either" in text) == (both, both)
+    assert "match Q->D" in text
+    page = matching_view._published(rows)
+    assert f"Searched for here: {', '.join(map(arrow, searched))}." in page
+
+
 def test_noop_tells_what_is_looked_at_from_what_is_written():
     parts = [Part.CLS, Part.Q, Part.SEP1, Part.D, Part.SEP2]
     mass = {(x, y): np.full((3, 1, 2), 0.1) for x in (Part.Q, Part.D) for y in parts}
@@ -388,6 +422,20 @@ def test_noop_tells_what_is_looked_at_from_what_is_written():
             norm[x, part][:, 0, 1] = 0.001
     assert profiles.noop(mass, norm)["noop"].tolist() == [False, True]
     assert profiles.noop(mass, None)["noop"].isna().all()
+
+
+def test_heads_in_which_query_and_passage_read_nothing_are_no_sinks_and_not_counted():
+    """Those of the decoder of an encoder-decoder."""
+    parts = [Part.CLS, Part.Q, Part.SEP1, Part.D, Part.SEP2]
+    mass = {(x, y): np.full((3, 2, 2), 0.2) for x in (Part.Q, Part.D) for y in parts}
+    for values in mass.values():
+        values[:, 1] = 0.0
+    table = profiles.noop(mass, None)
+    np.testing.assert_allclose(table["mass_special"], [0.6, 0.6, np.nan, np.nan])
+    assert table["sink"].tolist() == [True, True, False, False]
+    words = no_op_words(records(table))
+    assert "2 of 2 heads in which they read (4 in all) send half" in words
+    assert "2 of 2 heads send half" in no_op_words(records(table.iloc[:2]))
 
 
 def test_lexical_profile_weighs_by_mass():

@@ -28,10 +28,11 @@ import tiny_decoders
 from chromium import LONG, wait
 from matchlens import Cut, InputError, gating
 from matchlens.corpora import PairSet
+from matchlens.corpora.own import labelled, named_parts
 from matchlens.live.app import Guard
 from matchlens.live.experiment import MOST_PASSAGES, Experiment
 from matchlens.live.exporting import LIMIT, merged, python_lines
-from matchlens.live.microscope import EXAMPLE, Kept, Microscope
+from matchlens.live.microscope import EXAMPLE, Kept, Microscope, _masses
 from matchlens.live.server import LivePage
 from matchlens.live.work import MOST_WAITING, Job, Worker
 from matchlens.models.folder import find
@@ -204,6 +205,23 @@ def test_the_lines_of_python_name_all_that_decides_the_scores(tiny, tiny_folder,
     assert "BertForSequenceClassification that the server got" in lines
 
 
+def test_a_part_of_one_passage_alone_is_not_averaged_with_the_other(tiny32):
+    """Attention on it is that of the passage that has it; of parts that never meet none is told."""
+    left, right = experiment(passages=PASSAGES[:2]).pairs
+    parts = {
+        "LEFT": lambda p: [(0, 3)] if p.text == left.text else [],
+        "RIGHT": lambda p: [(0, 3)] if p.text == right.text else [],
+    }
+    pairs = labelled((left, right), parts, "D")
+    with matchlens.serve(tiny32, PairSet(pairs, {}, {}, {}, ())) as page:
+        lines = told(page, kind="words", passages=PASSAGES[:2])
+    found = next(one["heads"] for one in lines if "heads" in one)["attention"]
+    for name, pair in zip(parts, pairs, strict=True):
+        alone = _masses(tiny32, pair, (), named_parts([pair]))[:, :, Part.Q, gating.PARTS]
+        np.testing.assert_allclose(found[f"Q->{name}"], alone, rtol=0.01)
+    assert not {"LEFT->RIGHT", "RIGHT->LEFT"} & found.keys()
+
+
 def test_directions_of_the_same_layers_are_one_cut():
     cuts = tuple(Cut.parse(text) for text in ("Q->D@1", "D->Q@1", "Q->Q#0.1"))
     assert [str(cut) for cut in merged(cuts)] == ["Q->D+D->Q@1", "Q->Q#0.1"]
@@ -228,7 +246,9 @@ def test_shares_are_those_of_explain(page, tiny32):
         effect = -(slopes[0] - slopes[1])[:, :, x, y]
         np.testing.assert_allclose(heads["screened"][f"{x}->{y}"], effect, rtol=0.01, atol=1e-5)
     mass = sum(np.array(heads["attention"][f"Q->{part}"]) for part in NAMED)
-    np.testing.assert_allclose(mass[:-1], 1, atol=0.02)  # of the last layer CLS alone is read
+    np.testing.assert_allclose(
+        mass, 1, atol=0.02
+    )  # the last layer's rows, too, though none is read
 
 
 @pytest.mark.parametrize(
@@ -320,9 +340,9 @@ def test_parts_of_the_collection_are_rows_and_are_cut(tiny32):
         slopes = matchlens.screen(tiny32, tiny_models.graded_by_cats(2, 3), others=1)
         assert set(first["screened"]) >= {"Q->START"} | set(slopes.to_frame("gates")["direction"])
         mass = [np.array(first["attention"][f"Q->{part}"]) for part in (*NAMED, "START")]
-        np.testing.assert_allclose(sum(mass[:5])[:-1], 1, atol=0.02)
-        assert (mass[5] > 0)[:-1].all()
-        assert (mass[5] < mass[3])[:-1].all()
+        np.testing.assert_allclose(sum(mass[:5]), 1, atol=0.02)
+        assert (mass[5] > 0).all()
+        assert (mass[5] < mass[3]).all()
 
         error = told(page, cuts=cuts, query="another")[-1]["error"]
         assert "names START, and none of these texts has it" in error or "names WARM" in error

@@ -106,6 +106,8 @@ def test_texts_without_words_have_none():
         (["cat", "##s", "a", "dog", "?"], ["cat", "dog"]),
         (["\u0120cat", "s", "\u0120dog", "\u0120a"], ["\u0120cat", "\u0120dog"]),
         (["\u2581cat", "ing", "\u2581", "\u2581dog"], ["\u2581cat", "\u2581dog"]),
+        # a letter of Maltese, which a cased WordPiece vocabulary knows
+        (["cat", "\u0120wann", "dog", *["##s"] * 97], ["cat", "\u0120wann", "dog"]),
     ],
 )
 def test_whole_words_of_a_vocabulary_are_marked(tokens, whole):

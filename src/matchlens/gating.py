@@ -131,15 +131,16 @@ def walk_gated(
     """
     family = model.family
     states = states.repeat(conditions, 1, 1)
-    rows = None
     for layer in range(family.n_layers):
         check_cancelled()
-        rows = family.score_rows if layer == family.n_layers - 1 else None
+        short = layer == family.n_layers - 1 and watch is None  # who watches sees all rows
+        rows = family.score_rows if short else None
         cut = LayerCut.of(cuts, layer, family.n_heads, tuple(Part), grid.own)
         at_layer = None if gate is None else gate(layer)
         call = Call(grid, [cut] * conditions, rows, gate=at_layer, watch=watch)
         states = family.layer(layer, states, call)
-    logits = family.score(states, grid.row_parts(rows).repeat(conditions, 1))
+    states = states if watch is None else states[:, family.score_rows]
+    logits = family.score(states, grid.row_parts(family.score_rows).repeat(conditions, 1))
     return (-logits if model.negate else logits).unflatten(0, (conditions, -1))
 
 
@@ -415,18 +416,18 @@ def word_attention(
 ) -> Float[np.ndarray, "layer head row_word column_word"]:
     """Attention between words: mean over the row word's tokens of the sum over the column word's.
 
-    Rows of the last layer that the score does not read are 0; what ``zero`` removes is still there.
+    What ``zero`` removes is still there, and so is what rows of the last layer read that the score
+    does not read.
     """
     family = model.family
     batch = collated(model, [pair])
-    grid, last = PartLayout.of(batch, own_parts({"": cuts})), family.n_layers - 1
+    grid = PartLayout.of(batch, own_parts({"": cuts}))
     one_hot = _one_hot(model, batch, words)
+    mean = one_hot / one_hot.sum(0)
     out: list[np.ndarray] = []
 
     def watch(weights: Tensor, values: Tensor) -> None:
-        rows = one_hot[family.score_rows] if len(out) == last else one_hot
-        mean = rows / one_hot.sum(0)
-        out.append((mean.mT @ (weights[0].to(rows.dtype) @ one_hot)).cpu().numpy())
+        out.append((mean.mT @ (weights[0].to(mean.dtype) @ one_hot)).cpu().numpy())
 
     refresh(family.module)
     with torch.inference_mode(), full_precision(model.device):

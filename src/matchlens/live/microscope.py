@@ -40,6 +40,7 @@ from matchlens.report.texts import number, prose
 from matchlens.report.views.explain import explained, swap_sentence
 from matchlens.results import Result, records
 from matchlens.runners import run
+from matchlens.studies.attention.contrasts import known_mean
 from matchlens.studies.common import TIE_TOL
 from matchlens.studies.cuts.cut_modes import reason
 from matchlens.studies.explaining import Sharing, explain_pairs
@@ -406,7 +407,7 @@ class Microscope:
         gating.stream_slopes(model, pairs, keep, cuts=cuts, own=own)
         # Cutting takes the slope away, in A less in B.
         screened = gating.united(slopes[1] - slopes[0], own)
-        masses = np.mean([_masses(model, pair, cuts, own) for pair in pairs], axis=0)
+        masses = known_mean(np.stack([_masses(model, pair, cuts, own) for pair in pairs]))
         labels = {str(part): int(part) for part in self.parts(experiment.model)}
         labels |= {part.name: gating.PARTS + at for at, part in enumerate(own)}
         return {
@@ -414,6 +415,7 @@ class Microscope:
                 f"{x}->{y}": _grid(table[:, :, row, column])
                 for x, row in labels.items()
                 for y, column in labels.items()
+                if np.isfinite(table[:, :, row, column]).all()
             }
             for what, table in (("screened", screened), ("attention", masses))
         }
@@ -422,7 +424,7 @@ class Microscope:
 def _masses(
     model: Reranker, pair: Pair, cuts: Condition, own: Sequence[OwnPart]
 ) -> Float[np.ndarray, "layer head row_part column_part"]:
-    """Mean over a part's rows of the attention on another part."""
+    """Mean over a part's rows of the attention on another part; NaN without one of the two."""
     encoded = model.encode([pair])
     members = np.eye(gating.PARTS + len(own))[encoded.parts[0]]
     for at, part in enumerate(own, start=gating.PARTS):
@@ -430,8 +432,10 @@ def _masses(
     groups, numbers = np.unique(members, axis=0, return_inverse=True)
     attention = gating.word_attention(model, pair, numbers, cuts)
     rows = groups * np.bincount(numbers)[:, None]
-    rows /= np.maximum(rows.sum(0), 1)
-    return rows.T @ (attention @ groups)
+    counts = rows.sum(0)
+    masses = (rows / np.maximum(counts, 1)).T @ (attention @ groups)
+    masses[..., (counts[:, None] == 0) | (counts == 0)] = np.nan
+    return masses
 
 
 def _parts_of(model: Reranker) -> tuple[Part, ...]:

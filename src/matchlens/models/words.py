@@ -29,6 +29,8 @@ LONGEST = 64
 """Characters beyond which a word keeps its form: the stemmer's time grows with them."""
 NEAR, DRAWS = 0.01, 100_000
 """Share of random word pairs that count as near, and how many pairs are drawn to find it."""
+MARKED = 0.02
+"""Share of a vocabulary that begins with a mark where that marks the beginning of words."""
 _STOP = """
 a about above after again against all am an and any are aren't as at be because been before being
 below between both but by can't cannot could couldn't did didn't do does doesn't doing don't down
@@ -121,13 +123,17 @@ def split(spans: Spans, pair: Pair) -> Words:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Tokens that are shown as one: a word, a punctuation mark, a special or an own part."""
+    """Tokens ``start`` to ``stop`` that are shown as one: a word, a punctuation mark, a special.
+
+    Its text begins at ``character`` of the query or the passage; -1 where it is in neither.
+    """
 
     part: int
     text: str
     start: int
     stop: int
     own: str = ""
+    character: int = -1
 
 
 def stretches(model: Reranker, pair: Pair) -> list[Stretch]:
@@ -158,12 +164,16 @@ def stretches(model: Reranker, pair: Pair) -> list[Stretch]:
         starts.append(at)
     out = []
     for start, stop in zip(starts, [*starts[1:], len(word)], strict=True):
-        part = Part(int(spans.parts[start]))
+        part, character = Part(int(spans.parts[start])), -1
         if part in texts:
-            text = texts[part][spans.starts[start] : spans.ends[stop - 1]].strip()
+            given = texts[part][spans.starts[start] : spans.ends[stop - 1]]
+            text = given.strip()
+            if text:
+                character = int(spans.starts[start]) + len(given) - len(given.lstrip())
         else:
             text = model.tokenizer.convert_tokens_to_string(spans.tokens[start:stop]).strip()
-        out.append(Stretch(int(part), text or spans.tokens[start], start, stop, own[start]))
+        text = text or spans.tokens[start]
+        out.append(Stretch(int(part), text, start, stop, own[start], character))
     return out
 
 
@@ -184,14 +194,7 @@ class Static:
     def of(cls, model: Reranker, seed: int = 0) -> Static:
         """Those of a model."""
         table = model.family.module.get_input_embeddings().weight.detach()
-        special = set(model.tokenizer.all_special_ids)
-        ids = _whole(
-            {
-                number: token
-                for token, number in model.tokenizer.get_vocab().items()
-                if number not in special and number < len(table) and not UNUSED.fullmatch(token)
-            }
-        )
+        ids = _whole(_trained(model, len(table)))
         if len(ids) < 2:
             raise InputError(
                 f"the vocabulary of model {model.name!r} has fewer than two words, so that no "
@@ -228,12 +231,26 @@ class Static:
         return unit * (word >= 0)[..., None]
 
 
+def _trained(model: Reranker, embedded: int) -> dict[int, str]:
+    """The vocabulary without special and unused tokens, and without those that have no embedding:
+    added tokens may have numbers beyond the ``embedded`` ones.
+    """
+    special = set(model.tokenizer.all_special_ids)
+    return {
+        number: token
+        for token, number in sorted(model.tokenizer.get_vocab().items(), key=lambda each: each[1])
+        if number not in special and number < embedded and not UNUSED.fullmatch(token)
+    }
+
+
 def _whole(vocabulary: Mapping[int, str]) -> list[int]:
-    """The tokens that are whole words, by how the vocabulary marks where words begin."""
-    begins = next(
-        (mark for mark in "\u2581\u0120" if any(t.startswith(mark) for t in vocabulary.values())),
-        "",
-    )
+    """The tokens that are whole words, by how the vocabulary marks where words begin.
+
+    A few tokens of a WordPiece vocabulary may begin with another vocabulary's mark: it is a letter.
+    """
+    count = {mark: sum(t.startswith(mark) for t in vocabulary.values()) for mark in "\u2581\u0120"}
+    most = max(count, key=lambda mark: count[mark])
+    begins = most if count[most] > MARKED * len(vocabulary) else ""
     whole_words = []
     for number, token in sorted(vocabulary.items()):
         text = token.removesuffix("</w>").removeprefix(begins)
@@ -250,7 +267,8 @@ UNUSED = re.compile(r"[\[<]unused_?\d+[\]>]")
 class Vocabulary:
     """The tokens that stand for words, with their static vectors as tokens of query and passage.
 
-    The two differ where there are token types; special and unused tokens are ``left_out``.
+    The two differ where there are token types; ``left_out`` counts the tokens that are special,
+    unused or without an embedding.
     """
 
     tokens: tuple[str, ...]
@@ -272,21 +290,15 @@ def vocabulary(model: Reranker) -> Vocabulary:
     >>> found.query.shape, found.left_out, found.tokens.index("in")
     (torch.Size([29523, 384]), 999, 1000)
     """
-    every = model.tokenizer.get_vocab()
-    special = set(model.tokenizer.all_special_ids)
-    kept = sorted(
-        (number, token)
-        for token, number in every.items()
-        if number not in special and not UNUSED.fullmatch(token)
-    )
-    ids = torch.tensor([number for number, _ in kept], dtype=torch.long)
+    kept = _trained(model, len(model.family.module.get_input_embeddings().weight))
+    ids = torch.tensor(list(kept), dtype=torch.long)
     types = model.family.token_types
     return Vocabulary(
-        tokens=tuple(token for _, token in kept),
+        tokens=tuple(kept.values()),
         ids=ids,
         query=_vectors(model, ids, 0),
         document=_vectors(model, ids, 1 if types > 1 else 0),
-        left_out=len(every) - len(kept),
+        left_out=len(model.tokenizer.get_vocab()) - len(kept),
     )
 
 

@@ -81,7 +81,8 @@ DEFINITIONS: Mapping[str, tuple[str, ...]] = {
         "written, |W_O v_j| (Kobayashi et al. 2020), as a share of all that is written. A sink is "
         "a head of which the special tokens get at least half of the mass; a no-op is a sink whose "
         "special tokens get less than half of the norm mass: it looks where little is written. "
-        "Bands: quartiles over the layer's heads.",
+        "Heads in which Q and D read nothing, as in the decoder of an encoder-decoder, are "
+        "neither. Bands: quartiles over the layer's heads.",
     ),
     "lexical": (
         "same-stem share(X → Y): the share of the X → Y mass on words of the row's own stem "
@@ -170,7 +171,8 @@ DEFINITIONS: Mapping[str, tuple[str, ...]] = {
     "pair": (
         "Each token is shaded by the attention that it receives from the chosen reader: the mean "
         "over the reader's rows of the attention a_ij, in the untouched model. A reader's "
-        "attention sums to 1 over all tokens of the input. Several heads: the mean of theirs.",
+        "attention sums to 1 over all tokens of the input. Several heads: the mean over those in "
+        "which the reader reads.",
         "Below: the pair's score (a logit) and its rank among its query's candidates when a "
         "direction is cut in all layers, from the same runs as Table 1.",
     ),

@@ -84,7 +84,8 @@ def blocks(words: Sequence[Word]) -> list[dict[str, object]]:
     for place, word in enumerate(words):
         if not groups or groups[-1]["part"] != word.part:
             name = PARTS.get(word.part, "other")
-            groups.append({"part": word.part, "name": name, "words": [], "after": "", "rest": ""})
+            empty = {"unread": "", "after": "", "rest": ""}
+            groups.append({"part": word.part, "name": name, "words": [], **empty})
         inside = groups[-1]["words"]
         assert isinstance(inside, list)  # noqa: S101
         inside.append((place, word))

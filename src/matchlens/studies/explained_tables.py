@@ -108,6 +108,7 @@ def _words(number: int, share: Share, labelled: bool) -> list[dict[str, object]]
             "reads": reads[at],
             "start": word.start,
             "stop": word.stop,
+            "character": word.character,
             **({"own": word.own} if labelled else {}),
         }
         for at, word in enumerate(share.words)

@@ -13,6 +13,7 @@ from matchlens.corpora import Pair
 from matchlens.directions import Cut
 from matchlens.parts import Part
 from matchlens.plan import LayerCut
+from matchlens.studies.cuts.cut_modes import reason
 
 if TYPE_CHECKING:
     from matchlens.models.load import Reranker
@@ -87,14 +88,15 @@ def smallest_swap(
 
     Directions are tried first, then heads in one direction. In each step the unit is added that
     moves the margin most; at the end, units without which the passages are still swapped are
-    taken out. No set blinds the rows that the score reads.
+    taken out. No set blinds the rows that the score reads, and no unit is tried or drawn that can
+    remove nothing that the score depends on.
 
     Source: science 9.
     """
     search = _Search(model, pairs, margins[""], tol)
     best = Swap()
     for kind in SEARCHED:
-        candidates = [unit for unit in units if unit.kind == kind]
+        candidates = [unit for unit in units if unit.kind == kind and search.acts(unit)]
         swap = search.greedy(candidates, margins)
         if swap.swapped or not best.units or _nearer(swap, best, search.sign):
             best = swap
@@ -116,11 +118,19 @@ class _Search:
     """Margins of two passages under sets of cuts."""
 
     def __init__(self, model: Reranker, pairs: Sequence[Pair], margin: float, tol: float) -> None:
+        from matchlens.runners import run
+
         self.model, self.pairs, self.margin, self.tol = model, pairs, margin, tol
         self.sign = 1.0 if margin >= 0 else -1.0
-        parts = {int(part) for labels in model.encode(pairs).parts for part in labels}
-        self.columns = sorted(parts)
-        self.rows = sorted(parts & {int(part) for part in model.family.score_parts})
+        out = run(model, pairs, {"": []})
+        self.reach, self.causal = out.reach.copy(), out.causal
+        self.rows = sorted({int(part) for part in model.family.score_parts})
+        unread = [part for part in Part if part not in self.rows]
+        self.reach[-1, unread] = False  # the score reads no other row of the last layer
+
+    def acts(self, unit: Unit) -> bool:
+        """Whether a unit's cut removes something that the score depends on."""
+        return reason([unit.cut], self.reach, self.causal) is None
 
     def swaps(self, margin: float) -> bool:
         """Whether the order of the two passages is another than without cuts."""
@@ -131,7 +141,9 @@ class _Search:
         family = self.model.family
         for layer in range(family.n_layers):
             cut = LayerCut.of([unit.cut for unit in units], layer, family.n_heads, tuple(Part))
-            if (cut.table[:, self.rows][:, :, self.columns] > 0).all():
+            read = self.reach[layer][self.rows]  # nothing in the encoder's layers of T5
+            removed = cut.table[:, self.rows, : read.shape[1]] > 0
+            if read.any() and removed[:, read].all():
                 return True
         return False
 
@@ -180,20 +192,25 @@ class _Search:
 def _random_sets(
     search: _Search, kept: Sequence[Unit], directions: Sequence[Unit], seed: int
 ) -> list[list[Unit]]:
-    """Random sets of as many units in the same layers, none of which blinds the score's rows."""
+    """Random sets of as many units that act in the same layers; none blinds the score's rows."""
     signed = [seed] if seed >= 0 else [1, -seed]  # a generator takes no negative number
     draw = np.random.default_rng([*signed, len(kept)])
     heads = search.model.family.n_heads
     sets: list[list[Unit]] = []
+
+    def in_layer(unit: Unit, direction: Unit, head: int) -> Unit:
+        if unit.cut.heads is None:
+            return direction
+        name = f"{direction.unit}#{unit.cut.heads[0][0]}.{head}"
+        return Unit(unit.kind, name, Cut.parse(name))
+
+    acting = [[d for d in directions if search.acts(in_layer(unit, d, 0))] for unit in kept]
     for _ in range(10 * RANDOM_SETS):  # a draw that cannot be used is drawn again
         members: list[Unit] = []
-        for unit in kept:
-            direction = directions[int(draw.integers(len(directions)))]
-            if unit.cut.heads is not None:
-                ((layer, _),) = unit.cut.heads
-                name = f"{direction.unit}#{layer}.{int(draw.integers(heads))}"
-                direction = Unit(unit.kind, name, Cut.parse(name))
-            members.append(direction)
+        for unit, some in zip(kept, acting, strict=True):
+            direction = some[int(draw.integers(len(some)))]
+            head = 0 if unit.cut.heads is None else int(draw.integers(heads))
+            members.append(in_layer(unit, direction, head))
         distinct = len({unit.unit for unit in members}) == len(members)
         same = {unit.unit for unit in members} == {unit.unit for unit in kept}
         if distinct and not same and not search.blinds(members):

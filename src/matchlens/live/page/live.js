@@ -665,7 +665,7 @@
     $("headnote").textContent = {
       shares: "A contribution shares out the margin; it does not say what a cut would do.",
       screened: "First-order estimate for single heads, not a cut: press a head to see what its cut does.",
-      attention: "Mean share of attention from each row, over A and B.",
+      attention: "Mean share of attention from each row, over those of A and B that have both parts.",
     }[what];
   }
 

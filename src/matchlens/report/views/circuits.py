@@ -66,6 +66,10 @@ TERMS: Mapping[str, str] = {
 }
 NULLS = "trace(A), in standard deviations of random Gaussian factors"
 NOT_RUN = "the folder holds no circuits (matchlens circuits)."
+ROTARY = (
+    "it is not computed for rotary positions, which turn queries and keys by the distance between "
+    "tokens."
+)
 
 
 def title(result: Result) -> str:
@@ -162,6 +166,9 @@ def text(result: Result) -> str:
     couples, heads = associations(result), aligned(result, SHOWN)
     every = result.to_frame("heads")
     far = [int((every[name].to_numpy() >= FAR).sum()) for name in ("z", "rotation_z", "crossed_z")]
+    crossed = f", {far[2]} above crossed heads of their layer"
+    if not every["crossed_z"].notna().to_numpy().any():
+        crossed = "; the heads of a layer share one key head, so that none is crossed with another"
     below = int((every["z"].to_numpy() <= -FAR).sum())
     lines = [
         title(result),
@@ -180,7 +187,7 @@ def text(result: Result) -> str:
         *wrapped(
             f"Alignment against chance: of {len(every)} heads, {far[0]} lie {FAR:g} standard "
             f"deviations or more above random Gaussian factors ({below} below), {far[1]} above "
-            f"random singular vectors, {far[2]} above crossed heads of their layer"
+            f"random singular vectors{crossed}"
         ),
         "",
         *heads.text(),
@@ -461,6 +468,8 @@ def _hypothesis(folder: ResultsFolder) -> Exhibit:
     base = ("hypothesis", "The hypothesis", "What the query-key logits vary with")
     result, logits = folder.get("circuits"), folder.rows("circuits", "logits")
     shares = folder.rows("circuits", "shares")
+    if result is not None and result.options.get("distances_of"):
+        return Exhibit(*base, absent=f"The hypothesis was not tested: {ROTARY}")
     if result is None or not logits or not shares:
         return Exhibit(*base, absent=f"The hypothesis was not tested: {NOT_RUN}")
     table, marks = medians(result), bars(result, MOST_HEADS)

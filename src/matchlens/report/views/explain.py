@@ -122,6 +122,8 @@ def swap_sentence(result: Result) -> str:
     if _tied(result):
         return "Tied passages have no order that cuts could swap."
     if "swap" not in result.tables or not len(result.tables["swap"]):
+        if result.options.get("cuts_made"):
+            return "No cut that was tried moves the margin towards a swap of the two passages."
         return "The smallest set of cuts that swaps the two passages was not searched for."
     rows = records(result.to_frame("swap"))
     kept = [str(row["unit"]) for row in rows if row["kept"] and row["unit"]]
@@ -382,12 +384,18 @@ def _units(rows: Sequence[Row], pair: Sequence[int]) -> Units:
 def _card(place: int, passage: Row, words: Sequence[Row], query: str, most: float) -> dict:
     shown_words: list[Word] = []
     texts, at = {"Q": query, "D": str(passage["text"])}, {"Q": 0, "D": 0}
+    unread: dict[str, str] = {}  # what was cut at the start of a text
     for row in words:
         part, text, before = str(row["part"]), str(row["text"]), ""
-        if part in texts:  # what stands between two words is no word: it is shown, not shaded
-            start = texts[part].find(text, at[part])
-            before = texts[part][at[part] : start] if start >= 0 else " "
-            at[part] = start + len(text) if start >= 0 else at[part]
+        character = row.get("character")  # results of earlier versions lack it
+        if part in texts and character is None:
+            before, at[part] = " ", len(texts[part])
+        elif part in texts and (start := int(number(character))) >= 0:
+            # what stands between two words is no word: it is shown, not shaded
+            before = texts[part][at[part] : start]
+            if not at[part] and passage["truncated"] and before.strip():
+                unread[part], before = before, ""
+            at[part] = start + len(text)
         read, reads_ = (num(row[key], 3, sign=True) for key in ("read", "reads"))
         of = ", ".join([PARTS.get(part, "other"), *_own_part(row)])
         shown_words.append(
@@ -404,7 +412,9 @@ def _card(place: int, passage: Row, words: Sequence[Row], query: str, most: floa
     for block in parts:
         part = str(block["part"])
         rest = texts.get(part, "")[at.get(part, 0) :]
-        block["rest" if part == "D" and passage["truncated"] else "after"] = shown(rest, 2000)
+        cut = passage["truncated"] and rest.strip()
+        block["rest" if cut else "after"] = shown(rest, 2000)
+        block["unread"] = shown(unread.get(part, ""), 2000)
     facts = [("score", num(passage["score"], 3))]
     facts += [("length", "cut to the limit")] if passage["truncated"] else []
     unnamed = str(passage["docid"]) == str(passage["passage"])

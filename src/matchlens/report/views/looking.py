@@ -8,6 +8,7 @@ from math import isfinite
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from matchlens.errors import InputError
 from matchlens.figures.colours import level
@@ -103,8 +104,9 @@ def _view(result: Result, row: Mapping[str, object], received: np.ndarray) -> li
     lines = [f"Look {look}: {row['why']}"]
     lines += wrapped(f"query {plain(row['qid'], 60)}: {plain(row['query'])}", "  ")
     lines += wrapped(f"passage {plain(row['docid'], 60)}: {plain(row['passage'])}", "  ")
-    lines += ["", "Read most (share of the reader's attention, mean over all layers and heads)"]
-    mean = received[look].mean((0, 1))  # [reader, place], NaN behind the last token
+    share = "share of the reader's attention, mean over the layers and heads in which it reads"
+    lines += ["", f"Read most ({share})"]
+    mean = _mean(received[look].reshape(-1, *received.shape[3:]))
     readers = [str(name) for name in listed_values(result.options["readers"])]
     for reader, part in (("CLS", "Q"), ("CLS", "D"), ("Q", "D"), ("D", "Q")):
         lines += _most_read(tokens, mean[readers.index(reader)], reader, part)
@@ -281,8 +283,19 @@ def _attention(
     received: np.ndarray, places: int, views: Sequence[View]
 ) -> Mapping[str, np.ndarray]:
     """View to [reader, place], means over its heads; nothing known is 0."""
-    known = np.nan_to_num(np.asarray(received[..., :places], dtype=np.float64), nan=0.0)
-    return {view.key: known[tuple(np.array(view.heads).T)].mean(axis=0) for view in views}
+    given = np.asarray(received[..., :places], dtype=np.float64)
+    return {view.key: _mean(given[tuple(np.array(view.heads).T)]) for view in views}
+
+
+def _mean(received: Float[np.ndarray, "head reader place"]) -> Float[np.ndarray, "reader place"]:
+    """The mean over the heads in which a reader reads; 0 where nothing is known.
+
+    The query and the passage read nothing in the decoder of an encoder-decoder, and the decoder's
+    token nothing in the encoder.
+    """
+    known = np.nan_to_num(received, nan=0.0)
+    reads = (known.sum(-1) > 0).sum(0)
+    return known.sum(0) / np.maximum(reads, 1)[:, None]
 
 
 def _packed(values: np.ndarray) -> list[object]:

@@ -119,25 +119,32 @@ def sets(result: Result) -> Table:
 
 def published(result: Result) -> list[str]:
     """Print how many heads of Lu et al. 2025 match here, where the model is theirs."""
-    if "published" not in result.tables:
+    listed = records(result.to_frame("published")) if "published" in result.tables else []
+    directions = _searched(listed)
+    if not directions:
         return []
     lists: dict[str, dict[str, set[object]]] = {}
-    for row in records(result.to_frame("published")):
+    for row in listed:
         names = ("heads", *((row["direction"], "either") if row["matching"] else ()))
         of_list = lists.setdefault(str(row["list"]), {})
         for name in names:
             of_list.setdefault(str(name), set()).add((row["layer"], row["head"]))
-    keys = ("heads", "Q->D", "D->Q", "either")
+    keys = ("heads", *directions, *["either"] * (len(directions) > 1))
     rows = [
         {"list": name, **{key: len(heads.get(key, ())) for key in keys}}
         for name, heads in lists.items()
     ]
     columns = columns_of(
-        "list heads Q->D=number:0 D->Q=number:0 either:0", 3, list="their list",
-        **{name: f"match {name}" for name in ("Q->D", "D->Q")},
+        f"list {' '.join(f'{key}=number:0' for key in keys)}", 3, list="their list",
+        **{name: f"match {name}" for name in directions},
     )  # fmt: skip
     title = "Heads of Lu et al. 2025 for this model, and whether they match here"
     return ["", *Table("published", title, columns, tuple(rows)).lines()]
+
+
+def _searched(published: Sequence[Row]) -> tuple[str, ...]:
+    """The directions in which matching heads were searched for."""
+    return tuple(dict.fromkeys(str(row["direction"]) for row in published if row["direction"]))
 
 
 def texts_alone(result: Result) -> str:
@@ -171,6 +178,8 @@ def lines(result: Result) -> list[str]:
     left, alone = conditions(result), [texts_alone(result)] if texts_alone(result) else []
     out += [*left.lines(), ""] if left.rows else []
     table = heads(result)
+    if not len(result.tables["matching"]):
+        return [*out, *alone, "not searched for; the notes say why"]
     if not table.rows:
         return [*out, *alone, "none found"]
     text = table.pick(
@@ -302,7 +311,8 @@ def _stored(rows: Sequence[Row], causal: bool) -> tuple[Column, ...]:
 
 def _published(rows: Sequence[Row]) -> Markup:
     """The heads of Lu et al. 2025, a row for each of theirs."""
-    if not rows:
+    directions = _searched(rows)
+    if not directions:
         return Markup("")
     by: dict[tuple[object, ...], list[str]] = {}
     for row in rows:
@@ -317,7 +327,7 @@ def _published(rows: Sequence[Row]) -> Markup:
     legend = (
         "Theirs are found by path patching on pairs that differ in one query term (Lu, Chen and "
         "Eickhoff 2025). The matching heads are those of their linear model's code; the other two "
-        "lists are at second hand."
+        f"lists are at second hand. Searched for here: {', '.join(map(arrow, directions))}."
     )
     table = Table("published", f"{title}, and whether they match here", columns, tuple(body))
     return titled(title, table.html(), words(legend, "legend"))

@@ -35,11 +35,13 @@ SHARES = {"mass": "share of the attention mass", "norm": "share of the norm mass
 
 
 def no_op_words(rows: Sequence[Row]) -> str:
-    """Count sinks, and those of them that are no-ops."""
+    """Count sinks, and those of them that are no-ops, among the heads in which Q and D read."""
+    every, rows = len(rows), [row for row in rows if known([row["mass_special"]])]
     sinks = sum(bool(row["sink"]) for row in rows)
+    those = "heads" if len(rows) == every else f"heads in which they read ({every} in all)"
     sentence = (
-        f"No-op: {sinks} of {len(rows)} heads send half of what Q and D read, or more, to CLS and "
-        "SEP"
+        f"No-op: {sinks} of {len(rows)} {those} send half of what Q and D read, or more, to CLS "
+        "and SEP"
     )
     if rows[0].get("noop") is None:
         return f"{sentence} (norm mass was not measured, so nothing is known of what they write)."

@@ -307,7 +307,8 @@ def noop(
         Q's and D's rows weighted alike) and norm_share (share of the norm mass), their sums
         mass_special and norm_special, sink (mass_special >= .5), and noop (sink, and
         norm_special < .5: it attends where nothing is written). Shares are of what is read from
-        the five parts; that of a part that the input does not have is NaN.
+        the five parts; that of a part that the input does not have is NaN, and so are all where Q
+        and D read nothing (an encoder-decoder's decoder).
 
     Source: science 4, "No-op"; Kobayashi et al. 2020.
     """
@@ -321,7 +322,8 @@ def noop(
             share = known_mean(np.stack(each)).ravel()
             table[f"{name}_{part}"] = share
             special = special + np.nan_to_num(share)  # NaN: the input has no such part
-        table[f"{name}_special"] = special
+        reads = sum(np.sum(each, axis=0) for each in total.values())
+        table[f"{name}_special"] = np.where(np.ravel(reads) > 0, special, np.nan)
     table["sink"] = table["mass_special"] >= SINK
     table["noop"] = table["sink"] & (table["norm_special"] < SINK) if norm is not None else pd.NA
     return table

@@ -301,8 +301,8 @@ def circuits(
             layers, looked_at, words, matches, biases=biases
         )
         notes.append(
-            f"{words.left_out} special and unused tokens of the vocabulary were left out; static "
-            "embeddings stand for the tokens in every layer"
+            f"{words.left_out} tokens of the vocabulary that are special, unused or without an "
+            "embedding were left out; static embeddings stand for the tokens in every layer"
         )
     return Result(
         study=NAME,
@@ -429,7 +429,7 @@ def _resampled(
         by_class = class_means(values.reshape(len(values), -1), second)
         apart = by_class[:, CLASSES.index("relevant")] - by_class[:, CLASSES.index("easy")]
         kept = np.flatnonzero(~np.isnan(apart).any(1))
-        weights = resamples_of([second.collections[place] for place in kept], seed)
+        weights = resamples_of([second.collections[place] for place in kept], seed, half=1)
         drawn[name] = weights @ apart[kept]
     return drawn
 

@@ -117,14 +117,17 @@ def base_columns(table: pd.DataFrame, layers: Sequence[QK]) -> dict[str, np.ndar
 
 
 def resamples_of(
-    collections: Sequence[str], seed: int, number: int = RESAMPLES
+    collections: Sequence[str], seed: int, number: int = RESAMPLES, *, half: int = 0
 ) -> Float[np.ndarray, "resample query"]:
     """Weights of the queries in bootstrap resamples, drawn inside collections.
+
+    Each ``half`` of the queries has random numbers of its own: by the same ones, halves of equal
+    size would be drawn alike, and what rests on both would move together by chance.
 
     >>> resamples_of(["a", "a", "b"], 0, 2).sum(1).tolist()
     [1.0, 1.0]
     """
-    draw = np.random.default_rng([5, int(seed < 0), abs(seed)])
+    draw = np.random.default_rng([5, int(seed < 0), abs(seed), half])
     names = np.array(collections)
     out = np.zeros((number, len(names)))
     for name in np.unique(names):
@@ -164,7 +167,8 @@ def association_table(
         ):
             x, y = values[first], values[second]
             if x.size < 3 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-                notes.append(f"{first} and {second} ({name}) are not correlated: too few heads")
+                why = "too few heads" if x.size < 3 else "some layers allow no such reading"
+                notes.append(f"{first} and {second} ({name}) are not correlated: {why}")
                 continue
             resampled = (
                 drawn[column]
