@@ -269,7 +269,7 @@ def rope(kind: str) -> dict:
 def answers(m: str) -> dict:
     """The prompt file that a message writes down."""
     said = re.search(r"the answers (.*) \(--prompt\)", m)[1]
-    Path("answers.json").write_text(said.replace("'", '"'))
+    Path("answers.json").write_text(said)
     return {"prompt": Path("answers.json")}
 
 

@@ -482,7 +482,7 @@ def test_answers_of_the_folder_are_the_prompt_s(tmp_path):
     model = matchlens.load(folder, device="cpu", prompt=QWEN3)
     other = int(model.tokenizer("Yes", add_special_tokens=False)["input_ids"][0])
     edit(folder / "1_LogitScore/config.json", true_token_id=other)
-    with pytest.raises(InputError, match=r'LogitScore reads .*"yes": \'Yes\''):
+    with pytest.raises(InputError, match=r'LogitScore reads .*"yes": "Yes", "no": "no"'):
         matchlens.load(folder, device="cpu", prompt=QWEN3)
     matchlens.load(folder, device="cpu", prompt=replace(QWEN3, yes="Yes"))
 
