@@ -331,7 +331,7 @@ def load(
     folder = folder.with_prompt(prompt).labelled(label, negate=negate)
     check_length(max_length)
     dtype, auto = check_dtype(dtype), dtype == "auto"
-    folder.say_converted()
+    folder.say_files()
     place = _device(device)
     with quiet_library():
         tokenizer = tokenizer_of(folder.path, folder.name, folder.serving)

@@ -302,17 +302,22 @@ def _check_prompt(reranker: Any, prompt: Prompt) -> None:
             "true_token_id and false_token_id in the LogitScore's config.json"
         )
     words, shown = (prompt.yes, prompt.no), shown_answers(reranker.tokenizer, ids)
-    if ids is not None and words == shown:
-        # A word need not become its token: a SentencePiece tokenizer puts "\u2581" before it.
-        family.yes, family.no = ids
+    if ids is None:
+        family.yes, family.no = (
+            None if word is None else answer(reranker.tokenizer, word, reranker.name)
+            for word in words
+        )
         return
-    family.yes, family.no = (
-        None if word is None else answer(reranker.tokenizer, word, reranker.name) for word in words
-    )
-    if ids is not None and ids != (family.yes, family.no):
+    # A word need not become its token: a SentencePiece tokenizer puts "\u2581" before it.
+    family.yes, family.no = ids
+    made = [
+        [] if word is None else reranker.tokenizer(word, add_special_tokens=False)["input_ids"]
+        for word in words
+    ]
+    if words != shown and made != [[] if one is None else [one] for one in ids]:
         answers = json.dumps(dict(zip(("yes", "no"), shown, strict=True)))
         raise InputError(
             f"model {reranker.name!r}: its LogitScore reads the tokens {ids[0]} and {ids[1]}, "
-            f"the prompt's answers are {family.yes} and {family.no}; expected the same; give the "
-            f"prompt the answers {answers:.120} (--prompt)"
+            f"the prompt's answers are {made!r:.60}; expected the same; give the prompt the "
+            f"answers {answers:.120} (--prompt)"
         )
