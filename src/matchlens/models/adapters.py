@@ -276,7 +276,8 @@ def merged(reranker: Any) -> Iterator[Item]:
     if adapted is None:
         return
     own = adapted.adapter.weights.read(torch.float32)
-    parameters = dict(reranker.family.module.named_parameters(remove_duplicate=False))
+    every = reranker.family.module.named_parameters(remove_duplicate=False)
+    parameters = {name.removeprefix("body."): weight for name, weight in every}  # of modules
     missing = effect = 0.0
     for key, product in adapted.products.items():
         stands = adapted.saved.get(key)
