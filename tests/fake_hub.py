@@ -109,8 +109,18 @@ def cached(
     for part in (place / "blobs", place / "refs", snapshot):
         part.mkdir(parents=True, exist_ok=True)
     (place / "refs" / revision).write_text(commit)
-    for file in folder.rglob("*"):
-        if file.is_file() and file.name not in without:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    if not without:  # another program may have asked for some files: nothing lists all
+        listed = {
+            file.relative_to(folder).as_posix(): {"size": file.stat().st_size, "blob_id": "0" * 40}
+            for file in files
+        }
+        (place / "trees").mkdir(exist_ok=True)
+        (place / "trees" / f"{commit}.json").write_text(
+            json.dumps({"format_version": 1, "files": listed})
+        )
+    for file in files:
+        if file.name not in without:
             blob = place / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
             blob.write_bytes(file.read_bytes())
             name = snapshot / file.relative_to(folder)

@@ -10,6 +10,7 @@ import numpy as np
 import peft
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
@@ -113,6 +114,63 @@ def test_scores_are_those_of_what_peft_merges(kind, task, settings, tmp_path):
         assert np.abs(got - scores(base)).max() > 1e-2
 
 
+def old_names(base: Path) -> None:
+    """Norms are called as in the days of TensorFlow: bert-base-uncased's files do."""
+    for new, old in {"weight": "gamma", "bias": "beta"}.items():
+        renamed(base, f"LayerNorm.{new}", f"LayerNorm.{old}")
+
+
+def renamed(base: Path, new: str, old: str, **more: torch.Tensor) -> None:
+    weights = load_file(base / "model.safetensors")
+    weights = {key.replace(new, old): weight for key, weight in weights.items()}
+    save_file({**weights, **more}, base / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    "settings", [{"bias": "all"}, {"modules_to_save": ["LayerNorm", "classifier"]}], ids=str
+)
+def test_norms_of_a_base_with_old_names_are_the_adapter_s(settings, tmp_path, monkeypatch):
+    base = tiny.save(tmp_path / "base")
+    old_names(base)
+    adapter = tuned(tmp_path / "lora", base, "SEQ_CLS", target_modules=["query"], **settings)
+    kept = load_file(adapter / adapters.FILE)
+    kept = {name: weight + 0.2 if "Norm" in name else weight for name, weight in kept.items()}
+    save_file(kept, adapter / adapters.FILE, metadata={"format": "pt"})
+    whole = by_peft(adapter, base, "SEQ_CLS", tmp_path / "whole")
+    np.testing.assert_allclose(scores(adapter), scores(whole), atol=1e-5)
+    monkeypatch.setattr(adapters, "_OLD", {})
+    with pytest.raises(CheckError, match=r"the adapter's own bert.*LayerNorm.* is not the loaded"):
+        scores(adapter)
+
+
+@pytest.mark.parametrize(
+    ("kind", "saved", "target", "modules"),
+    [
+        ("modernbert", "ForMaskedLM", "Wqkv", ["classifier"]),
+        ("deberta-v2", "ForMaskedLM", "query_proj", ["classifier", "pooler"]),
+        ("albert", "ForPreTraining", "query", ["classifier"]),
+    ],
+)
+def test_heads_of_a_base_s_pretraining_are_not_the_adapter_s(
+    kind, saved, target, modules, tmp_path
+):
+    """DeBERTa-v3's and ALBERT's files hold weights whose names end as a classifier's."""
+    config = tiny.model(family=kind).config
+    name = type(config).__name__.removesuffix("Config") + saved
+    torch.manual_seed(1)
+    base = tiny.put(tmp_path / "base", getattr(transformers, name)(config), tiny.tokenizer(kind))
+    if kind == "deberta-v2":
+        masked = {f"mask_predictions.classifier.{end}": torch.ones(1) for end in ("weight", "bias")}
+        renamed(base, "", "", **masked)
+    adapter = tuned(
+        tmp_path / "lora", base, "SEQ_CLS", target_modules=[target], modules_to_save=modules
+    )
+    whole = by_peft(adapter, base, "SEQ_CLS", tmp_path / "whole")
+    with pytest.warns(matchlens.MatchlensWarning, match="of a head that does not score left out"):
+        found = scores(adapter)
+    np.testing.assert_allclose(found, scores(whole), atol=1e-5)
+
+
 def test_fan_in_fan_out_means_nothing_for_linear_layers(tmp_path):
     """It is for GPT-2's Conv1D: peft warns and ignores it."""
     base = tiny.save(tmp_path / "base")
@@ -123,8 +181,9 @@ def test_fan_in_fan_out_means_nothing_for_linear_layers(tmp_path):
     np.testing.assert_allclose(scores(adapter), scores(whole), atol=1e-5)
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "product"])
 @pytest.mark.parametrize(("kind", "module"), [("qwen3", "embed_tokens"), ("t5", "shared")])
-def test_one_of_two_shared_weights_is_not_replaced(kind, module, tmp_path):
+def test_one_of_two_shared_weights_is_not_replaced(kind, module, whole, tmp_path):
     """peft unties word embeddings that it saves from a head that shares them."""
     base, task = tmp_path / "base", "SEQ_2_SEQ_LM" if kind == "t5" else "CAUSAL_LM"
     if kind == "t5":
@@ -132,9 +191,13 @@ def test_one_of_two_shared_weights_is_not_replaced(kind, module, tmp_path):
     else:
         tiny_decoders.save(base, kind, tie_word_embeddings=True)
     target = "q" if kind == "t5" else "q_proj"
-    adapter = tuned(
-        tmp_path / "lora", base, task, target_modules=[target], modules_to_save=[module]
-    )
+    own = {"modules_to_save": [module]} if whole else {}
+    targets = [target] if whole else [target, module]
+    adapter = tuned(tmp_path / "lora", base, task, target_modules=targets, **own)
+    if not whole:  # as where it was saved with save_embedding_layers=False
+        kept = load_file(adapter / adapters.FILE)
+        kept = {name: weight for name, weight in kept.items() if "lora_" in name}
+        save_file(kept, adapter / adapters.FILE, metadata={"format": "pt"})
     with pytest.raises(InputError, match=rf"{module}.weight, which its base shares .*LM as M"):
         matchlens.load(adapter, device="cpu")
 

@@ -110,6 +110,17 @@ def test_a_pretraining_head_is_left_out_and_named(key, folder, tiny_pairs):
         np.testing.assert_array_equal(scores(folder, tiny_pairs), expected)
 
 
+def test_a_pretraining_head_is_not_taken_for_a_wrapper(tmp_path):
+    """DeBERTa-v3's files hold mask_predictions.classifier, and no classifier."""
+    folder = tiny.save(tmp_path, "deberta-v2")
+    weights = load_file(folder / "model.safetensors")
+    weights = {
+        name.replace("classif", "mask_predictions.classif"): weights[name] for name in weights
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    refused(folder, r"2 weights do not fit \(missing_keys: classifier.bias, classifier.weight\)")
+
+
 def test_a_weight_of_the_head_that_scores_is_not_left_out(tmp_path):
     """The library knows no bias there, and leaves it out of every word's logit."""
     folder = tiny_decoders.save(tmp_path, "qwen3")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,36 @@ def test_a_cache_without_weights_says_so_and_what_to_do(hub, tmp_path):
     for call in (find, download_size):
         with pytest.raises(InputError, match="no folder 'some/other' here"):
             call("some/other")
+
+
+@pytest.mark.parametrize("door", ["by name", "by path"])
+def test_a_cache_that_may_lack_files_is_warned_of(door, hub, tmp_path):
+    """As where transformers' AutoModel asked for its own files alone: other scores, no word."""
+    folder = tiny_models.save(tmp_path / "model")
+    (folder / "modules.json").write_text("[]")
+    snapshot = fake_hub.cached(hub, "some/model", folder, without=("modules.json",))
+    name = "some/model" if door == "by name" else snapshot
+    says = (
+        f"does not list the files of some/model.*hf download some/model --revision {snapshot.name}"
+    )
+    with pytest.warns(matchlens.MatchlensWarning, match=says):
+        matchlens.load(name, device="cpu")
+    with fake_hub.serve({"some/model": folder}) as (address, fetched):  # what hf download does
+        line = "import huggingface_hub as h; h.snapshot_download('some/model')"
+        online(line, address, hub)
+        assert "modules.json" in fetched
+    (folder / "modules.json").unlink()
+    (snapshot / "modules.json").unlink()
+    if door == "by path":
+        with pytest.warns(matchlens.MatchlensWarning, match="lacks 'modules.json' of some/model"):
+            matchlens.load(name, device="cpu")
+    else:
+        with pytest.raises(InputError, match="is incomplete"):
+            matchlens.load(name, device="cpu")
+    fake_hub.cached(hub, "whole/model", folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        matchlens.load("whole/model", device="cpu")
 
 
 @pytest.mark.parametrize("sharded", [False, True])

@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import peft
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Dense, Transformer
@@ -101,6 +103,33 @@ def test_scores_are_predict_s(tmp_path, pooling, deep, prompt):
     assert model.encode(PAIRS).truncated.tolist() == [False, False, True]
     table = matchlens.score(model, PAIRS, ("D->Q", "Q->D~mask"))
     assert np.abs(table["D->Q"] - table[""]).max() > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("family", "saved", "target"),
+    [("modernbert", "ForMaskedLM", "Wqkv"), ("bert", "ForPreTraining", "query")],
+)
+def test_an_adapter_of_a_base_with_a_head_of_its_pretraining(tmp_path, family, saved, target):
+    """The modules stand behind a body, and nothing of that head is used."""
+    folder = served(tmp_path, family)
+    body = AutoModel.from_pretrained(tmp_path / "body")
+    whole = getattr(transformers, type(body).__name__.removesuffix("Model") + saved)
+    torch.manual_seed(7)
+    tiny.put(tmp_path / "base", whole(body.config), tiny.tokenizer(family))
+    tuned = peft.get_peft_model(
+        AutoModel.from_pretrained(tmp_path / "base"), peft.LoraConfig(r=2, target_modules=[target])
+    )
+    for name, weight in tuned.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    tuned.save_pretrained(folder)
+    for file in ("model.safetensors", "config.json"):
+        (folder / file).unlink()
+    expected = predicted(folder)
+    with pytest.warns(matchlens.MatchlensWarning, match="of a head that does not score left out"):
+        model = matchlens.load(folder, device="cpu")
+    assert model.checks["adapter"]["ok"]
+    np.testing.assert_allclose(matchlens.score(model, PAIRS)[""], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("activation", [torch.nn.Tanh(), torch.nn.SiLU(), torch.nn.Identity()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,60 @@ def test_scores_are_predict_s_through_load_and_wrap(tmp_path, template, labels):
         assert model.encode(PAIRS).truncated.tolist() == [False, False, True]
         found = matchlens.score(model, PAIRS)[""]
         np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+def test_answers_are_the_folder_s_ids_where_a_word_becomes_other_tokens(tmp_path):
+    """A SentencePiece tokenizer puts a space before a word; LogitScore reads the piece without."""
+    plain = tiny_decoders.save(tmp_path / "plain", "llama")
+    file = plain / "tokenizer.json"
+    known = json.loads(file.read_text())
+    prepend = {"type": "Prepend", "prepend": "\u2581"}
+    known["normalizer"] = {"type": "Sequence", "normalizers": [prepend, known["normalizer"]]}
+    file.write_text(json.dumps(known))
+    (plain / "chat_template.jinja").write_text(JUDGE)
+    folder = tmp_path / "served"
+    CrossEncoder(str(plain), device="cpu").save_pretrained(str(folder))
+    encoder = CrossEncoder(str(folder), device="cpu")
+    yes = encoder[1].true_token_id
+    assert encoder.tokenizer("yes", add_special_tokens=False)["input_ids"] != [yes]
+    expected = predicted(encoder)[:2]
+    model = matchlens.load(folder, device="cpu")
+    assert (model.prompt.yes, model.family.yes) == ("yes", yes)
+    for same in (model, matchlens.wrap(encoder)):
+        np.testing.assert_allclose(matchlens.score(same, PAIRS[:2])[""], expected, atol=1e-4)
+    given = replace(model.prompt, yes="no", no="yes")
+    with pytest.raises(InputError, match=r'give the prompt the answers \{"yes": "yes", "no": "no"'):
+        matchlens.load(folder, device="cpu", prompt=given)
+
+
+@pytest.mark.parametrize("task", ["text-generation", "sequence-classification"])
+def test_a_chat_template_is_not_used_where_an_older_folder_says_nothing_of_it(tmp_path, task):
+    """Without modality_config sentence-transformers takes texts, as when it was saved."""
+    folder = served(tmp_path, JUDGE, labels=1 if task == "sequence-classification" else None)
+    tiny.edit(folder / "sentence_bert_config.json", modality_config=None)
+    encoder = CrossEncoder(str(folder), device="cpu")
+    assert list(encoder[0].modality_config) == ["text"]
+    if task == "text-generation":
+        with pytest.raises(InputError, match="pairs texts without a prompt"):
+            matchlens.load(folder, device="cpu")
+        return
+    found = matchlens.score(matchlens.load(folder, device="cpu"), PAIRS[:2])[""]
+    np.testing.assert_allclose(found, predicted(encoder)[:2], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [(None, r"pairs texts without a prompt \(modules.json"), ("tea", "writes no prompt around")],
+)
+def test_why_a_causal_model_needs_a_prompt_is_said_truly(tmp_path, template, says):
+    plain = tiny_decoders.save(tmp_path / "plain", "llama")
+    if template:
+        (plain / "chat_template.jinja").write_text(template)
+    folder = tmp_path / "served"
+    CrossEncoder(str(plain), device="cpu").save_pretrained(str(folder))
+    with pytest.raises(InputError, match=rf"{says}.*give the prompt .*--prompt"):
+        matchlens.load(folder, device="cpu")
+    assert matchlens.load(folder, device="cpu", prompt=tiny_decoders.PLAIN).chosen
 
 
 def test_the_identity_known_early_is_that_of_the_loaded_model(tmp_path):

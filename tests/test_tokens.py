@@ -237,6 +237,27 @@ def prompted(folder):
     edit(folder / "config_sentence_transformers.json", **named)
 
 
+def prompted_by_nothing(folder):
+    named = {"prompts": {"query": None}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(
+        json.dumps({"model_type": "CrossEncoder", **named})
+    )
+
+
+def in_the_second_file(folder):
+    file = folder / "sentence_bert_config.json"
+    edit(file, max_seq_length=20).rename(folder / "sentence_roberta_config.json")
+    file.write_text("{}")
+
+
+def one_label_by_argument(folder):
+    edit(folder / "sentence_bert_config.json", config_kwargs={"num_labels": 1})
+
+
+def two_classes_named(folder):
+    edit(folder, architectures=["BertModel", "BertForSequenceClassification"])
+
+
 def not_a_crossencoder(folder):
     edit(folder / "config_sentence_transformers.json", model_type="SentenceTransformer")
     edit(folder / "sentence_bert_config.json", max_seq_length=20)
@@ -255,6 +276,7 @@ def not_listed(folder):
     [
         *(shorter, longer_than_the_tokenizer, processing, no_types_asked, old_argument_names),
         *(the_end_by_argument, prompted, not_a_crossencoder, not_listed),
+        *(prompted_by_nothing, in_the_second_file, one_label_by_argument, two_classes_named),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*does not mark the passage")
@@ -482,7 +504,7 @@ def test_answers_of_the_folder_are_the_prompt_s(tmp_path):
     model = matchlens.load(folder, device="cpu", prompt=QWEN3)
     other = int(model.tokenizer("Yes", add_special_tokens=False)["input_ids"][0])
     edit(folder / "1_LogitScore/config.json", true_token_id=other)
-    with pytest.raises(InputError, match=r'LogitScore reads .*"yes": \'Yes\''):
+    with pytest.raises(InputError, match=r'LogitScore reads .*"yes": "Yes", "no": "no"'):
         matchlens.load(folder, device="cpu", prompt=QWEN3)
     matchlens.load(folder, device="cpu", prompt=replace(QWEN3, yes="Yes"))
 

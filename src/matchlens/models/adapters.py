@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -50,6 +51,8 @@ _SHARED = ("shared.weight", "embed_tokens.weight")
 """Word embeddings that T5 shares with its stacks, and others with the head of the answers."""
 _TOKENS = re.compile(r"(word_embeddings|embed_tokens|shared|lm_head)\.weight$")
 """Weights with a row for each token."""
+_OLD = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+"""How files of TensorFlow's time call the weights of norms, which the library renames."""
 _LORA = re.compile(r"(.+)\.lora_(embedding_)?([AB])(?:\.default)?(?:\.weight)?")
 _OTHER = re.compile(r"\.(lora_\w+|ranknum|vera_\w+|ia3_\w+)(\.|$)")
 _WRAPPED = re.compile(r"\.(modules_to_save(\.default)?|base_layer)(?=\.)")
@@ -149,6 +152,15 @@ class Adapter:
             # fan_in_fan_out is for GPT-2's Conv1D; peft ignores it for the library's Linear, too
             products[weight] = Product(self._scale(module, rank), (each["B"], each["A"]), embeds)
         stand = {_named(key, base) or key: own for key, own in saved.items()}
+        t5 = _SHARED if "shared.weight" in base.tensors else ()
+        common = (*_SHARED, "lm_head.weight") if ties else t5
+        if tied := [key for key in products if key.endswith(common)]:
+            raise adapter_refusal(
+                self.path,
+                self.name,
+                f"it adds to {tied[0][:60]}, which its base shares with another weight: peft "
+                "changes one of them before it merges, both after",
+            )
         shared = [key for key in stand if key.endswith(_SHARED if ties else _SHARED[:1])]
         if shared and "lm_head.weight" not in stand:
             raise adapter_refusal(
@@ -232,24 +244,40 @@ def _rows(stored: Stored) -> int:
 
 
 def _named(key: str, base: Weights) -> str | None:
-    """The name in the base's files: a prefix may be missing on either side."""
+    """The name in the base's files: the body's prefix may be missing on either side, and old files
+    call the weights of norms by other names.
+    """
     bare = key.split(".", 1)[-1]
-    for name in (key, bare):
-        if name in base.tensors:
-            return name
-    longer = [name for name in base.tensors if name.endswith(f".{key}")]
-    return longer[0] if len(longer) == 1 else None
+    firsts = Counter(name.split(".", 1)[0] for name in base.tensors)
+    body = max(firsts, key=lambda first: firsts[first], default="")  # a pretraining head has fewer
+    for name in (key, bare, f"{body}.{key}"):
+        for spelled in (name, *(name.replace(new, old) for new, old in _OLD.items())):
+            if spelled in base.tensors:
+                return spelled
+    return None
+
+
+def _loaded(key: str, parameters: Mapping[str, Tensor]) -> Tensor | None:
+    """The loaded parameter of a weight in the files."""
+    for new, old in _OLD.items():
+        key = key.replace(old, new)
+    names = [name for name in parameters if name == key or name.endswith(f".{key}")]
+    names = names or [name for name in parameters if key.endswith(f".{name}")]
+    return parameters[names[0]].detach() if names else None
 
 
 def merged(reranker: Any) -> Iterator[Item]:
-    """The loaded weights do to a vector what base and adapter do apart, factor by factor."""
+    """The loaded weights do to a vector what base and adapter do apart, factor by factor; what the
+    adapter holds whole is loaded as it stands there.
+    """
     import torch
 
     adapted: Adapted | None = reranker.adapted
     if adapted is None:
         return
     own = adapted.adapter.weights.read(torch.float32)
-    parameters = dict(reranker.family.module.named_parameters())
+    every = reranker.family.module.named_parameters(remove_duplicate=False)
+    parameters = {name.removeprefix("body."): weight for name, weight in every}  # of modules
     missing = effect = 0.0
     for key, product in adapted.products.items():
         stands = adapted.saved.get(key)
@@ -261,16 +289,18 @@ def merged(reranker: Any) -> Iterator[Item]:
         plain = weight @ probe
         first, second = (b.T, a.T) if product.turned else (a, b)
         change = product.scale * (second @ (first @ probe))
-        names = [name for name in parameters if name == key or name.endswith(f".{key}")]
-        names = names or [name for name in parameters if key.endswith(f".{name}")]
-        if not names:
+        loaded = _loaded(key, parameters)
+        if loaded is None:
             missing, effect = math.inf, 1.0
             break
-        with torch.no_grad():
-            loaded = parameters[names[0]].detach().double().cpu() @ probe
-        missing += float((loaded - plain - change).square().sum())
+        missing += float((loaded.double().cpu() @ probe - plain - change).square().sum())
         effect += float(change.square().sum())
     share = math.sqrt(missing / effect) if effect else 0.0
     limit = HALF_SCORES if reranker.dtype in HALF else SCORES
     text = f"{share:.2g} of what the adapter adds to its base's weights is not in the loaded ones"
+    for key in adapted.saved.keys() - adapted.products.keys():
+        tensor, loaded = own[adapted.saved[key]], _loaded(key, parameters)
+        # None is loaded of what the library leaves out, which is refused or warned of.
+        if loaded is not None and not torch.equal(loaded.cpu(), tensor.to(loaded.dtype)):
+            share, text = 1.0, f"the adapter's own {key[:80]} is not the loaded one"
     yield within("adapter", share, limit, text)

@@ -42,7 +42,7 @@ def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -
     named = not isinstance(model, ModelFolder)
     folder = find(model, revision, scores=False) if named else model
     check_positions(folder)
-    folder.say_converted()
+    folder.say_files()
     family = class_of_family(folder.model_type)
     with quiet_library():
         module, report = assembled(folder, family.library, torch.float32)

@@ -25,7 +25,7 @@ from matchlens.models.files import (
     pickled_files,
     read_json,
 )
-from matchlens.models.hub import HUB_ID, download, snapshot
+from matchlens.models.hub import HUB_ID, download, snapshot, unproved
 from matchlens.models.labels import Label, choose, no_labels
 from matchlens.models.serving import PLAIN, Serving, serving_of
 from matchlens.models.weights import Weights
@@ -318,8 +318,13 @@ class ModelFolder(ModelFacts):
         name = path.resolve().name
         return "./demo" if name == "demo" else name  # not the built-in one
 
-    def say_converted(self) -> None:
-        """Warn where the weights were pickled: it is said once, and the manifest has it."""
+    def say_files(self) -> None:
+        """Warn where the weights were pickled, which the manifest has, too, and where the hub's
+        cache may lack files.
+        """
+        folders = (self.path, *(() if self.base is None else self.base[:1]))
+        for lacking in filter(None, map(unproved, folders)):
+            warnings.warn(f"model {self.name!r}: {lacking}", MatchlensWarning, stacklevel=3)
         if self.converted is not None:
             warnings.warn(
                 f"model {self.name!r}: weights from {READ_SAFELY}; converted once to "
@@ -494,8 +499,9 @@ def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str
             "expected one whose first decoded word is the answer, as monoT5: a classifier on its "
             "decoder reads the passage twice"
         )
-    if named and named[0].endswith(classifier):
-        return named[0]
+    for each in named:  # sentence-transformers looks at all
+        if each.endswith(classifier):
+            return each
     if named and scores:
         raise InputError(
             f"model {name!r} is no sequence classifier (architectures: {', '.join(named)[:100]}; "
@@ -530,10 +536,15 @@ def asked_prompt(model: ModelFacts, prompt: Prompt | Path | None) -> Prompt | No
 
 def no_prompt(model: ModelFacts) -> InputError:
     """The error of a causal model without a known prompt."""
+    why = "its files do not say which prompt it answers and which word's logit is the score"
+    files = ", ".join(model.serving.files) or "the object"
+    if model.serving.chat:
+        why = f"its chat template ({files}) writes no prompt around query and passage"
+    elif model.serving.answers is not None:
+        why = f"it pairs texts without a prompt ({files}), as matchlens runs classifiers alone"
     return InputError(
-        f"model {model.name!r} is a causal model of type {model.model_type!r}, and its files "
-        "do not say which prompt it answers and which word's logit is the score; give the prompt "
-        "that it was trained with (--prompt FILE, with pieces and yes)"
+        f"model {model.name!r} is a causal model of type {model.model_type!r}, and {why}; give the "
+        "prompt that it was trained with (--prompt FILE, with pieces and yes)"
     )
 
 

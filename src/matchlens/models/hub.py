@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
+from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,6 @@ def download_size(name: str, revision: str | None = None) -> int:
     """Bytes that :func:`find` would download for a model; 0 where it is here."""
     if name == "demo" or Path(name).is_dir() or not HUB_ID.fullmatch(name):
         return 0
-    from fnmatch import fnmatchcase
-
     from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 
     here = snapshot(name, revision)
@@ -57,7 +56,7 @@ def download_size(name: str, revision: str | None = None) -> int:
     return sum(
         size
         for file, size in files.items()
-        if any(fnmatchcase(file, pattern) for pattern in wanted)
+        if any(fnmatch(file, pattern) for pattern in wanted)
         and not isinstance(try_to_load_from_cache(name, file, revision=about.sha), str)
     )
 
@@ -93,6 +92,36 @@ def download(name: str, revision: str | None) -> Path:
     except Exception as error:  # the client raises anything here
         raise _unreachable(name, error) from None
     return path
+
+
+def unproved(path: Path) -> str:
+    """What to say of a folder in the hub's cache that may lack files; empty where it lacks none.
+
+    A download by :func:`download` or ``hf download`` lists the repository's files there. Without
+    that list, files that change scores may be missing, as where another program asked for some.
+    """
+    place = path.parents[1].name if path.parent.name == "snapshots" else ""
+    if not place.startswith("models--"):
+        return ""
+    from huggingface_hub import get_cached_repo_tree
+
+    name = place.removeprefix("models--").replace("--", "/")
+    try:
+        every = get_cached_repo_tree(name, revision=path.name, cache_dir=path.parents[2])
+    except Exception:  # the client raises anything here
+        why = "does not list the files"
+    else:
+        ends = tuple(one[1:] for one in WANTED if "safetensors" not in one)
+        listed = [file.path for file in every if file.path.endswith(ends) and "/" not in file.path]
+        lacking = [file for file in listed if not (path / file).exists()]
+        if not lacking:
+            return ""
+        why = f"lacks {lacking[0][:80]!r}"
+    return (
+        f"the cache of the Hugging Face hub {why} of {name}, so that sentence-transformers' may be "
+        f"missing, and scores be others than online; make it whole: hf download {name} --revision "
+        f"{path.name}"
+    )
 
 
 def _unreachable(name: str, error: Exception) -> InputError:

@@ -331,7 +331,7 @@ def load(
     folder = folder.with_prompt(prompt).labelled(label, negate=negate)
     check_length(max_length)
     dtype, auto = check_dtype(dtype), dtype == "auto"
-    folder.say_converted()
+    folder.say_files()
     place = _device(device)
     with quiet_library():
         tokenizer = tokenizer_of(folder.path, folder.name, folder.serving)
@@ -434,8 +434,9 @@ def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
             raise InputError(f"model {folder.name!r}: its weights do not fit ({name}): {text}")
     unexpected = {str(key) for key in report.get("unexpected_keys") or ()}
     missing = {str(key) for key in report.get("missing_keys") or ()}
-    ends = f".{min(missing, default='')}"
-    wrapper = next((key.removesuffix(ends) for key in sorted(unexpected) if key.endswith(ends)), "")
+    body, spare, other = leftover(module, unexpected)
+    ends, left = f".{min(missing, default='')}", sorted(unexpected.difference(spare))
+    wrapper = next((key.removesuffix(ends) for key in left if key.endswith(ends)), "")
     if missing and {f"{wrapper}.{key}" for key in missing} <= unexpected:
         raise InputError(
             f"model {folder.name!r}: the names of its weights begin with '{wrapper[:40]}.', as "
@@ -448,7 +449,6 @@ def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
                 f"model {folder.name!r}: {len(wrong)} weights do not fit ({what}: {few(wrong)}), "
                 "so its scores would be random; expected the weights of a fine-tuned cross-encoder"
             )
-    body, spare, other = leftover(module, unexpected)
     if wrong := body + other:
         raise InputError(
             f"model {folder.name!r}: {len(wrong)} of its weights are not used ({few(wrong)}), so "

@@ -208,7 +208,7 @@ def template_prompt(tokenizer: Any, serving: Serving) -> Prompt | None:
     if bare != [1, 1] or spaced not in ([1, 1], [0, 0]):
         return None
     strip = spaced == [0, 0]
-    yes, no = _answers(tokenizer, serving)
+    yes, no = shown_answers(tokenizer, serving.answers)
     try:
         return Prompt(_pieces(tokenizer, text, strip), yes, no, strip=strip)
     except InputError:
@@ -266,11 +266,16 @@ def _pieces(tokenizer: Any, text: str, strip: bool) -> tuple[str, ...]:
     return tuple(piece for piece in pieces if piece)
 
 
-def _answers(tokenizer: Any, serving: Serving) -> tuple[str, str | None]:
-    """The answers in words, where the score is made of their logits."""
-    if serving.answers is None:
+def shown_answers(tokenizer: Any, ids: tuple[int, int | None] | None) -> tuple[str, str | None]:
+    """The answers in words, where the score is made of the logits of tokens; "yes" where not."""
+    if ids is None:
         return "yes", None
-    yes, no = (None if token is None else tokenizer.decode([token]) for token in serving.answers)
+    yes, no = (
+        None
+        if token is None
+        else tokenizer.decode([token]) or tokenizer.convert_ids_to_tokens(token)
+        for token in ids
+    )
     return str(yes), no
 
 

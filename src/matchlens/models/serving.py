@@ -191,9 +191,10 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
         )
     file_settings.inner("model_kwargs").check(_MODEL | _HUB, "arguments of the model")
     own = file_settings.inner("config_kwargs")
+    known = {"num_labels": len(config.get("id2label") or (0, 1)), **config}  # it is seldom saved
     for key, value in own.values.items():
-        if key not in _HUB and (key not in config or config[key] != value):
-            own.refuse(key, f"what config.json says ({config.get(key)!r:.40})")
+        if key not in _HUB and (key not in known or known[key] != value):
+            own.refuse(key, f"what config.json says ({known.get(key)!r:.40})")
     loading = file_settings.inner("processor_kwargs")
     loading.check(_TOKENIZER | _HUB, "arguments of the tokenizer")
     loads = {key: value for key, value in loading.values.items() if key in _TOKENIZER}
@@ -207,8 +208,11 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
 
 def transformer_settings(path: Path, name: str) -> FileSettings:
     """The settings in sentence-transformers' file of its model and tokenizer; none without one."""
-    file = next((tried for tried in TRANSFORMER if (path / tried).exists()), TRANSFORMER[0])
-    settings = read_json(path, file, name) if (path / file).exists() else {}
+    file, settings = TRANSFORMER[0], {}
+    for tried in TRANSFORMER:
+        if (path / tried).exists() and (settings := read_json(path, tried, name)):
+            file = tried
+            break
     for old, new in _OLD.items():
         if old in settings:
             settings[new] = settings.pop(old)
@@ -364,6 +368,8 @@ def _prompt(about: Mapping[str, Any], name: str) -> str:
     if chosen is None:
         return ""
     prompt = prompts.get(chosen) if isinstance(prompts, Mapping) else None
+    if isinstance(prompts, Mapping) and chosen in prompts and prompt is None:
+        return ""  # as the library has it
     if not isinstance(prompt, str):
         raise InputError(
             f"model {name!r}: default_prompt_name is {chosen!r:.60} in {ABOUT}, and its prompts "

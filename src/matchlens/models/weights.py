@@ -199,7 +199,8 @@ def leftover(module: Any, unexpected: Iterable[str]) -> tuple[list[str], list[st
 _SPARE = re.compile(
     r"(cls\.(predictions|seq_relationship)|lm_head|predictions|sop_classifier|vocab_transform"
     r"|vocab_layer_norm|vocab_projector|lm_predictions|mask_predictions|generator_predictions"
-    r"|generator_lm_head|discriminator_predictions|pooler)(\.|$)"
+    r"|generator_lm_head|discriminator_predictions|pooler|head(?=\.(dense|norm)\.)"
+    r"|decoder(?=\.(weight|bias)$))(\.|$)"
 )
 """How the weights of a pretraining head begin; a pooler is one where the classifier has none."""
 

@@ -78,10 +78,12 @@ def _answers(trial: Trial, logits: Tensor) -> Iterator[Item]:
     # of one decoder step the only place, of a causal model the last
     backend, last = reranker.tokenizer.backend_tokenizer, logits[:, -1].float()
     expected = torch.zeros_like(last[:, 0])
-    for word, sign in ((reranker.prompt.yes, 1), (reranker.prompt.no, -1)):
-        if word is not None:
-            (token,) = backend.encode(word, add_special_tokens=False).ids
-            expected = expected + sign * last[:, token]
+    words = [word for word in (reranker.prompt.yes, reranker.prompt.no) if word is not None]
+    tokens = [backend.encode(word, add_special_tokens=False).ids for word in words]
+    if named := reranker.serving.answers:
+        tokens = [[token] for token in named if token is not None]
+    for (token,), sign in zip(tokens, (1, -1), strict=False):
+        expected = expected + sign * last[:, token]
     limit = SCORES[reranker.dtype] * trial.scale
     off = _difference(trial.plain, expected)
     text = f"the score is off the logits of {reranker.prompt.relevance} by {off:.2g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from matchlens.models.checks.item import Item
 from matchlens.models.checks.passes import PAIRS
 from matchlens.models.config import refusing
 from matchlens.models.folder import smallest
-from matchlens.models.prompted import answer, messages, template_suffix
+from matchlens.models.prompted import answer, messages, shown_answers, template_suffix
 from matchlens.parts import Part
 from matchlens.prompts import Prompt
 from matchlens.tokenizing import guarded
@@ -293,22 +294,30 @@ def _check_prompt(reranker: Any, prompt: Prompt) -> None:
         )
     if family.classifies or reranker.serving.head is not None:  # no answer is read
         return
-    family.yes, family.no = (
-        None if word is None else answer(reranker.tokenizer, word, reranker.name)
-        for word in (prompt.yes, prompt.no)
-    )
-    named, known = reranker.serving.answers, family.module.config.vocab_size
-    if named is not None and max(named[0], named[1] or 0) >= known:
+    ids, known = reranker.serving.answers, family.module.config.vocab_size
+    if ids is not None and max(ids[0], ids[1] or 0) >= known:
         raise InputError(
-            f"model {reranker.name!r}: its LogitScore reads the tokens {named[0]} and {named[1]}, "
+            f"model {reranker.name!r}: its LogitScore reads the tokens {ids[0]} and {ids[1]}, "
             f"its weights know {known} tokens; expected the ids of its answers' tokens: correct "
             "true_token_id and false_token_id in the LogitScore's config.json"
         )
-    if named is not None and named != (family.yes, family.no):
-        yes, no = reranker.tokenizer.convert_ids_to_tokens([named[0], named[1] or 0])
-        answers = f'{{"yes": {yes!r}, "no": {None if named[1] is None else no!r}}}'
+    words, shown = (prompt.yes, prompt.no), shown_answers(reranker.tokenizer, ids)
+    if ids is None:
+        family.yes, family.no = (
+            None if word is None else answer(reranker.tokenizer, word, reranker.name)
+            for word in words
+        )
+        return
+    # A word need not become its token: a SentencePiece tokenizer puts "\u2581" before it.
+    family.yes, family.no = ids
+    made = [
+        [] if word is None else reranker.tokenizer(word, add_special_tokens=False)["input_ids"]
+        for word in words
+    ]
+    if words != shown and made != [[] if one is None else [one] for one in ids]:
+        answers = json.dumps(dict(zip(("yes", "no"), shown, strict=True)))
         raise InputError(
-            f"model {reranker.name!r}: its LogitScore reads the tokens {named[0]} and {named[1]}, "
-            f"the prompt's answers are {family.yes} and {family.no}; expected the same; give the "
-            f"prompt the answers {answers:.120} (--prompt)"
+            f"model {reranker.name!r}: its LogitScore reads the tokens {ids[0]} and {ids[1]}, "
+            f"the prompt's answers are {made!r:.60}; expected the same; give the prompt the "
+            f"answers {answers:.120} (--prompt)"
         )
