@@ -18,7 +18,7 @@ from matchlens.report.views import text_of
 from matchlens.report.views.controls import CONTROLS, controls
 from matchlens.studies.attention.watching import watch
 from matchlens.studies.common import half
-from matchlens.studies.cuts.controls import control_conditions
+from matchlens.studies.cuts.controls import _verdicts, control_conditions
 from matchlens.studies.cuts.cut_modes import agreement, expand_modes
 from matchlens.studies.cuts.head_sets import random_sets
 from matchlens.studies.cuts.sweeps import select
@@ -454,6 +454,22 @@ def test_a_model_of_row_mass_alone_has_no_damage_beyond_its_row_matched_control(
     assert most["rows_overlap_mass"] > 0.5
     assert most["verdict"] == "undecided"
     assert "lies in the direction itself" in most["lacking"]
+
+
+@pytest.mark.parametrize("overlap", [0.4, 0.6, np.nan])
+def test_a_control_that_is_nearly_the_cut_never_says_only_the_amount(overlap):
+    """Cut and control differ by less than the margin, and the control does a little more damage."""
+    about, rows = control_conditions(["D->D"], None, draws=1)[2], {"cut": ["D->D"]}
+    control = next(row["cut"] for row in about if row["control"] == "rows")
+    jitter = np.tile([-0.001, 0.001], 8)
+    lower = {"": 0.8, "random": 0.3, "D->D": 0.7 + jitter, control: 0.695 - jitter}
+    names = pd.MultiIndex.from_product([["a"], range(16)], names=["collection", "qid"])
+    wide = pd.DataFrame({name: np.zeros(16) + value for name, value in lower.items()}, index=names)
+    wide["random"] += np.tile([-0.1, 0.1], 8)
+    table = pd.DataFrame({**rows, "rows_overlap_mass": [overlap]})
+    found = _verdicts(table, pd.DataFrame(about), wide, 0.06, 0).iloc[0]
+    assert found["verdict"] == ("less than the amount" if overlap == 0.6 else "only the amount")
+    assert (found["verdict_p"] > found["p_only"]) == (overlap == 0.6)
 
 
 def test_a_direction_that_matters_is_beyond_the_amount(tmp_path):
