@@ -82,6 +82,20 @@ def test_thinning_a_run_keeps_its_first_passages_and_the_full_ideal(collection):
         assert kept.ideals["demo", qid] == chosen.ideals["demo", qid]
 
 
+def test_thinning_a_run_keeps_the_easy_negatives_beside_the_depth(collection):
+    run = {qid: sorted(grades) for qid, grades in collection.qrels.items()}
+    chosen = choose(replace(collection, run=run), depth=12, easy=3)
+    for most, depth, queries in ((32 * 15 - 1, 11, 32), (32 * 13, 10, 32), (39, 10, 3)):
+        kept = thin(chosen, most, easy=True)[0]
+        table = pd.DataFrame([(pair.qid, pair.grade == EASY_GRADE) for pair in kept.pairs])
+        counts = table.groupby(0)[1].agg(["sum", "size"])
+        assert len(counts) == queries
+        assert set(counts["sum"]) == {3}
+        assert set(counts["size"]) == {depth + 3}
+        alone = thin(chosen, queries * depth)[0].pairs
+        assert tuple(pair for pair in kept.pairs if pair.grade != EASY_GRADE) == alone
+
+
 def test_thinning_leaves_easy_negatives_out_unless_they_are_ranked(collection):
     chosen = choose(collection, per_grade=1, queries=4, easy=3)
     assert all(pair.grade != EASY_GRADE for pair in thin(chosen, 100)[0].pairs)
