@@ -10,6 +10,8 @@ import pytest
 
 import matchlens
 import tiny as tiny_models
+import tiny_decoders
+import tiny_t5
 from matchlens.corpora import EASY_GRADE, PairSet, choose, demo, thin
 from matchlens.directions import Cut
 from matchlens.parts import Part
@@ -20,7 +22,7 @@ from matchlens.studies.attention.watching import watch
 from matchlens.studies.common import half
 from matchlens.studies.cuts.controls import _verdicts, control_conditions
 from matchlens.studies.cuts.cut_modes import agreement, expand_modes
-from matchlens.studies.cuts.head_sets import random_sets
+from matchlens.studies.cuts.head_sets import _masses, random_sets
 from matchlens.studies.cuts.sweeps import select
 
 
@@ -215,6 +217,21 @@ def test_head_sets_say_how_well_the_random_sets_match(tiny, few):
     text = text_of(result)
     assert "the named one among 3 to 15 (draws) random ones" in text
     assert " draws " in text.partition("p measure")[0]
+
+
+@pytest.mark.parametrize(
+    ("save", "direction", "mass"),
+    [
+        (lambda folder: tiny_decoders.save(folder, "qwen3"), "{CLS,Q,SEP1}->All", [2, 2]),
+        (tiny_t5.save, "{DEC,D}->All", [1, 1]),  # encoder layers have rows of D, decoder layers DEC
+    ],
+)
+def test_a_whole_row_has_attention_1_beside_a_prompt(tmp_path, few, save, direction, mass):
+    model, named = matchlens.load(save(tmp_path)), "D->{CLS,Q,SEP1,D,SEP2}"
+    found = _masses(model, thin(few, 8)[0], [direction, named], None, None)
+    for layer, whole in zip((0, -1), mass, strict=True):
+        np.testing.assert_allclose(found[direction][layer], whole, atol=1e-5)
+    assert (found[named][0] < 0.999).all()  # the prompt has the rest
 
 
 @pytest.mark.slow

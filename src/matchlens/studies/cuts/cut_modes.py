@@ -240,7 +240,7 @@ def reason(condition: Condition, reach: Reach, causal: bool) -> str | None:
 
 def _why(direction: Direction, layers: Sequence[int], reach: Reach, causal: bool) -> str | None:
     rows, columns = (
-        [_whole(part) for part in side] for side in (direction.left, direction.columns)
+        [whole_part(part) for part in side] for side in (direction.left, direction.columns)
     )
     if reach[layers][:, rows][:, :, columns].any():
         return None
@@ -255,17 +255,17 @@ def _why(direction: Direction, layers: Sequence[int], reach: Reach, causal: bool
         )
 
     for side in (direction.left, direction.columns):
-        if not there[[_whole(part) for part in side]].any():
+        if not there[[whole_part(part) for part in side]].any():
             return f"the input has no {listed(side)}"
-    left = listed([part for part in direction.left if there[_whole(part)]])
-    right = listed([part for part in direction.columns if there[_whole(part)]])
+    left = listed([part for part in direction.left if there[whole_part(part)]])
+    right = listed([part for part in direction.columns if there[whole_part(part)]])
     if decoder:
         return f"the layers that are cut let {left} read nothing of {right}"
     mask = "causal mask" if causal else "window of the layers that are cut"
     return f"the {mask} lets {left} read nothing of {right}"
 
 
-def _whole(part: AnyPart) -> int:
+def whole_part(part: AnyPart) -> int:
     """The part that a user-defined part lies in: what reaches that may reach it."""
     return int(part.of if isinstance(part, OwnPart) and part.of is not None else Part(part))
 
