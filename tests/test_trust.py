@@ -17,8 +17,10 @@ from matchlens.directions import Cut
 from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg, compare, holm
 from matchlens.report.views import text_of
+from matchlens.report.views.ablation import costliest, marked
 from matchlens.report.views.controls import CONTROLS, controls
 from matchlens.studies.attention.watching import watch
+from matchlens.studies.claims.claims import summary
 from matchlens.studies.common import half
 from matchlens.studies.cuts.controls import _verdicts, control_conditions
 from matchlens.studies.cuts.cut_modes import agreement, expand_modes
@@ -518,6 +520,49 @@ def test_a_direction_that_matters_is_beyond_the_amount(tmp_path):
     text = text_of(result)
     assert "{CLS,SEP1,SEP2}->{Q,D}: the direction matters beyond the amount" in text
     assert "the same rows lose as much, elsewhere" in text
+
+
+BLIND = (
+    *("CLS->All", "CLS->All~mean", "CLS->{CLS,Q,SEP1,D,SEP2}~mask", "CLS->All@0:3"),
+    *("CLS->{Q,SEP1,D,SEP2}~mask", "{CLS,Q,SEP1}->{D,SEP2}~mask"),
+    "CLS->All#" + ",".join(f"{layer}.{head}" for layer in range(3) for head in range(4)),
+)
+SEEING = (
+    *("CLS->All@0:2", "CLS->{Q,SEP1,D,SEP2}", "{CLS,Q,SEP1}->{D,SEP2}", "CLS->All~resample"),
+    *("CLS->{Q,D}~mask", "CLS->{Q,SEP1,D}~sink", "{Q,SEP1}->{D,SEP2}~mask"),
+)
+
+
+def test_cuts_that_leave_the_score_nothing_are_known_by_what_the_rows_lose(tiny, few):
+    sets = {"all": ["Q->D", "CLS->All@0", "CLS->All@1:3~mask"], "some": ["Q->D", "CLS->All@1:3"]}
+    few = choose(demo.load(), per_grade=1, queries=12, easy=1)
+    result = matchlens.ablation(tiny, few, cuts=[*BLIND, *SEEING], sets=sets, rank_easy=True)
+    table = result.to_frame()
+    table["significant"] = table["cut"].isin([*BLIND, "all", "Q->D"])
+    table.loc[table["significant"], "diff"] = -0.9
+    result.tables["table1"] = table
+    rows = {row["cut"]: row for row in marked(result, "table1")}
+    blind = [cut for cut, row in rows.items() if row["construction"]]
+    assert blind == [*BLIND, "all"]
+    without = replace(result, tables={"table1": table[~table["cut"].isin(blind)]})
+    assert costliest(result) == costliest(without)
+    said = summary({"ablation": result}, matchlens.claims({"ablation": result}))["sentence"]
+    assert f"{', '.join(blind)} are left out of what follows: their rankings are random" in said[3]
+    assert f"Of {len(SEEING) + 1} cuts, none lowers it" in said[4]
+    assert "12 random ones (easy negatives, ranked in ablation)" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("save", "blind"),
+    [
+        (lambda folder: tiny_decoders.save(folder, "qwen3"), ["CLS->All"]),  # a prompt is read, too
+        (lambda folder: tiny_models.save(folder, "modernbert", classifier_pooling="mean"), []),
+    ],
+)
+def test_where_other_rows_or_words_are_read_the_ranking_is_not_random(tmp_path, few, save, blind):
+    cuts = ["CLS->All", "CLS->{CLS,Q,SEP1,D,SEP2}", "CLS->{Q,D}~mask"]
+    result = matchlens.ablation(matchlens.load(save(tmp_path)), thin(few, 24)[0], cuts=cuts)
+    assert [r["cut"] for r in marked(result, "table1") if r["construction"]] == blind
 
 
 def test_presets_say_what_the_authors_and_zhan_cut(tiny, few):
