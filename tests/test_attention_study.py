@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,8 +46,6 @@ def test_the_study_ties_attention_to_what_cutting_does(tiny, few, found):
     cut = table[table["matching"]]
     assert cut["effect"].notna().all()
     assert table.loc[~table["matching"], "effect"].isna().all()
-    from dataclasses import replace
-
     other = tuple(pair for pair in few.pairs if half(pair.qid, 1) == 1)
     used, _ = matchlens.thin(replace(few, pairs=other), 30, seed=1)
     row = cut.iloc[0]
@@ -68,6 +67,27 @@ def test_the_study_ties_attention_to_what_cutting_does(tiny, few, found):
     shown = text_of(found)
     for words in ("random mass", "p measure (uncorrected)", "p order (uncorrected)", "(Holm)"):
         assert words in shown
+
+
+def test_the_cuts_of_matching_heads_have_the_tie_tolerance_and_say_which_queries_are_left_out(
+    tiny, few
+):
+    flat = next(pair.qid for pair in few.pairs if half(pair.qid, 1) == 1)
+    pairs = tuple(
+        replace(pair, grade=1) if pair.qid == flat and pair.grade >= 0 else pair
+        for pair in few.pairs
+    )
+    options = {"meters": ["mass"], "contrasts": ["relevant-easy"], "directions": ["Q->D"]}
+    result = matchlens.attention(
+        tiny, replace(few, pairs=pairs), thresholds=LOOSE, tie_tol=1e6, seed=1, **options
+    )
+    assert result.options["tie_tol"] == 1e6
+    table = result.to_frame("matching")
+    assert (table.loc[table["matching"], "effect"] == 0).all()  # all candidates are tied
+    assert any(
+        note.startswith("in half 1 of the queries, on which matching heads are cut, 1 of ")
+        for note in result.notes
+    )
 
 
 def test_the_study_keeps_its_arrays_and_comes_back_from_disk(found, few, tmp_path):

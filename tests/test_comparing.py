@@ -170,6 +170,24 @@ def test_other_options_are_not_tested_against_each_other(place, tmp_path, tiny32
     assert "curves" not in result.tables
 
 
+DREW = r"tested: other pairs of theirs were ranked \(40 of 48, drawn by the seeds 0 and 1\)"
+
+
+@pytest.mark.parametrize(
+    ("most", "kept", "says"), [(40, True, DREW), (40, False, DREW), (48, True, None)]
+)
+def test_pairs_that_were_thinned_differently_are_not_tested(most, kept, says, tmp_path, tiny32):
+    """The pairs are the same, and so are the queries: the last one keeps other passages."""
+    pairs = matchlens.choose(matchlens.demo.load(), queries=4, seed=3)
+    for seed in (0, 1):
+        result = matchlens.ablation(tiny32, pairs, cuts=["Q->D"], seed=seed, most_pairs=most)
+        result.scores = result.scores if kept else result.scores[result.scores["cut"] == ""]
+        result.save(tmp_path / str(seed))
+    result = matchlens.compare([tmp_path / "0", tmp_path / "1"])
+    assert ("paired" in result.tables) == (says is None)
+    assert says is None or re.search(says, "\n".join(said(result)))
+
+
 @pytest.mark.parametrize(
     ("ideal", "kept", "reason"),
     [

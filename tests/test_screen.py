@@ -11,9 +11,12 @@ import matchlens
 import tiny as tiny_models
 import tiny_decoders
 from matchlens import InputError, gating
+from matchlens.corpora import thin
 from matchlens.gating import gate_slopes
 from matchlens.parts import NAMED
 from matchlens.ranking import evaluate, parse_measure
+from matchlens.report.page.overview import _facts, _run
+from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.views.screen import screen_table, screen_text
 from matchlens.studies import screening
 from matchlens.studies.common import candidates
@@ -200,6 +203,30 @@ def test_fewer_pairs_of_whole_queries(model, pairs):
     plain = result.scores[result.scores["cut"] == ""]
     own = matchlens.score(model, [pairs.pairs[row] for row in plain["pair"]])[""]
     np.testing.assert_allclose(plain["score"], own, atol=1e-9)
+
+
+def test_what_is_of_the_exact_cuts_alone_is_named_so(model, pairs, monkeypatch):
+    monkeypatch.setattr(screening, "CHECK_PAIRS", 15)
+    result = matchlens.screen(model, pairs, others=4, most_pairs=40)
+    some = matchlens.ablation(model, pairs, cuts=["Q->D"], most_pairs=40)
+    few = matchlens.ablation(model, thin(pairs, 40)[0], cuts=["Q->D"], most_pairs=15)
+    for name in ("original", "random"):
+        assert result.options[name] == pytest.approx(some.options[name])
+        assert result.options[f"check_{name}"] == pytest.approx(few.options[name])
+    assert result.options["check_batches"]["pairs"] == few.options["batches"]["pairs"]
+    assert not {"batches", "layer_passes", "layer_passes_unshared"} & set(result.options)
+    assert "screened 40 of 50 pairs, 8 queries" in result.notes
+    assert "of the exact cuts: run on 15 of 40 pairs, 3 queries" in result.notes
+    assert not any(note.startswith("run on") for note in result.notes)
+
+
+@pytest.mark.parametrize(("most", "of"), [(40, " (40 of 50 pairs)"), (50, ""), (None, "")])
+def test_the_page_says_of_which_pairs_the_original_is(model, pairs, most, of):
+    result = matchlens.controls(model, pairs, ["Q->D"], draws=1, most_pairs=most)
+    folder = ResultsFolder({"identity": result.identity}, {"controls": result})
+    assert {f"nDCG@10, original{of}", f"random ranking{of}"} <= set(dict(_facts(folder)))
+    on = f"measured by nDCG@10{', on 40 of 50 pairs' if of else ''}: the untouched"
+    assert any(on in sentence for sentence in _run(folder, "it", "them"))
 
 
 def test_a_sweep_cuts_what_the_screen_puts_forward(model, pairs):

@@ -26,6 +26,7 @@ from matchlens.runners import ShardedRunner
 from matchlens.studies import sizes, wexir25
 from matchlens.studies.claims.claims import CLAIMS
 from matchlens.studies.claims.evidence import evidence
+from matchlens.studies.presets import SEGMENTS
 from matchlens.studies.study import Shared
 from test_cli import call, files_of, refused, write_collection
 
@@ -131,6 +132,16 @@ def test_what_is_shared_is_run_once(tiny, pairs):
         shared.announce(few.pairs, {"Q->D": [matchlens.Cut.parse("D->D")]})
 
 
+def test_the_options_of_the_study_reach_the_pairs_to_look_into(tiny, pairs):
+    options = {"preset": "zhan2020", "rel": 3, "tie_tol": 0.25, "seed": 1}
+    done = matchlens.study(tiny, pairs, studies=["looking"], size="quick", **options)
+    looked = done["looking"]
+    assert {name: looked.options[name] for name in options} == options
+    assert looked.options["cuts"][1:] == [f"{cut}~mask" for cut in SEGMENTS]
+    alone = matchlens.look(tiny, pairs, looks=sizes.size("quick").looks, **options)
+    assert_frame_equal(looked.to_frame(), alone.to_frame())
+
+
 # --- several draws of the sample
 
 
@@ -194,6 +205,11 @@ def test_a_draw_that_cannot_move_the_measure_is_left_out(tiny):
     result = evidence(tiny, draw, redraws=[replace(draw, pairs=flat, ideals=ideals)])
     assert len(result.options["draws"]) == 1
     assert any("draw 1 of the sample was left out" in note for note in result.notes)
+    first = draw.pairs[0].qid
+    some = [p if p.qid == first else q for p, q in zip(flat, draw.pairs, strict=True)]
+    ideal = {**draw.ideals, (draw.pairs[0].collection, first): (1,) * 4}
+    other = evidence(tiny, draw, redraws=[replace(draw, pairs=tuple(some), ideals=ideal)])
+    assert "in draw 1 of the sample, 1 of 4 queries were left out: every order" in str(other.notes)
     said = matchlens.claims({"evidence": result}).set_index("id")["agreement"]
     assert said["cls-last"] == "one draw: no other moves the measure"
     with pytest.raises(InputError, match="leave out redraws or rank_easy"):

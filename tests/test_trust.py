@@ -10,17 +10,21 @@ import pytest
 
 import matchlens
 import tiny as tiny_models
+import tiny_decoders
+import tiny_t5
 from matchlens.corpora import EASY_GRADE, PairSet, choose, demo, thin
 from matchlens.directions import Cut
 from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg, compare, holm
 from matchlens.report.views import text_of
+from matchlens.report.views.ablation import costliest, marked
 from matchlens.report.views.controls import CONTROLS, controls
 from matchlens.studies.attention.watching import watch
+from matchlens.studies.claims.claims import summary
 from matchlens.studies.common import half
-from matchlens.studies.cuts.controls import control_conditions
+from matchlens.studies.cuts.controls import _verdicts, control_conditions
 from matchlens.studies.cuts.cut_modes import agreement, expand_modes
-from matchlens.studies.cuts.head_sets import random_sets
+from matchlens.studies.cuts.head_sets import _masses, random_sets
 from matchlens.studies.cuts.sweeps import select
 
 
@@ -80,6 +84,20 @@ def test_thinning_a_run_keeps_its_first_passages_and_the_full_ideal(collection):
     for qid, docids in by_query.items():
         assert docids == run[qid][:10]
         assert kept.ideals["demo", qid] == chosen.ideals["demo", qid]
+
+
+def test_thinning_a_run_keeps_the_easy_negatives_beside_the_depth(collection):
+    run = {qid: sorted(grades) for qid, grades in collection.qrels.items()}
+    chosen = choose(replace(collection, run=run), depth=12, easy=3)
+    for most, depth, queries in ((32 * 15 - 1, 11, 32), (32 * 13, 10, 32), (39, 10, 3)):
+        kept = thin(chosen, most, easy=True)[0]
+        table = pd.DataFrame([(pair.qid, pair.grade == EASY_GRADE) for pair in kept.pairs])
+        counts = table.groupby(0)[1].agg(["sum", "size"])
+        assert len(counts) == queries
+        assert set(counts["sum"]) == {3}
+        assert set(counts["size"]) == {depth + 3}
+        alone = thin(chosen, queries * depth)[0].pairs
+        assert tuple(pair for pair in kept.pairs if pair.grade != EASY_GRADE) == alone
 
 
 def test_thinning_leaves_easy_negatives_out_unless_they_are_ranked(collection):
@@ -201,6 +219,21 @@ def test_head_sets_say_how_well_the_random_sets_match(tiny, few):
     text = text_of(result)
     assert "the named one among 3 to 15 (draws) random ones" in text
     assert " draws " in text.partition("p measure")[0]
+
+
+@pytest.mark.parametrize(
+    ("save", "direction", "mass"),
+    [
+        (lambda folder: tiny_decoders.save(folder, "qwen3"), "{CLS,Q,SEP1}->All", [2, 2]),
+        (tiny_t5.save, "{DEC,D}->All", [1, 1]),  # encoder layers have rows of D, decoder layers DEC
+    ],
+)
+def test_a_whole_row_has_attention_1_beside_a_prompt(tmp_path, few, save, direction, mass):
+    model, named = matchlens.load(save(tmp_path)), "D->{CLS,Q,SEP1,D,SEP2}"
+    found = _masses(model, thin(few, 8)[0], [direction, named], None, None)
+    for layer, whole in zip((0, -1), mass, strict=True):
+        np.testing.assert_allclose(found[direction][layer], whole, atol=1e-5)
+    assert (found[named][0] < 0.999).all()  # the prompt has the rest
 
 
 @pytest.mark.slow
@@ -456,6 +489,22 @@ def test_a_model_of_row_mass_alone_has_no_damage_beyond_its_row_matched_control(
     assert "lies in the direction itself" in most["lacking"]
 
 
+@pytest.mark.parametrize("overlap", [0.4, 0.6, np.nan])
+def test_a_control_that_is_nearly_the_cut_never_says_only_the_amount(overlap):
+    """Cut and control differ by less than the margin, and the control does a little more damage."""
+    about, rows = control_conditions(["D->D"], None, draws=1)[2], {"cut": ["D->D"]}
+    control = next(row["cut"] for row in about if row["control"] == "rows")
+    jitter = np.tile([-0.001, 0.001], 8)
+    lower = {"": 0.8, "random": 0.3, "D->D": 0.7 + jitter, control: 0.695 - jitter}
+    names = pd.MultiIndex.from_product([["a"], range(16)], names=["collection", "qid"])
+    wide = pd.DataFrame({name: np.zeros(16) + value for name, value in lower.items()}, index=names)
+    wide["random"] += np.tile([-0.1, 0.1], 8)
+    table = pd.DataFrame({**rows, "rows_overlap_mass": [overlap]})
+    found = _verdicts(table, pd.DataFrame(about), wide, 0.06, 0).iloc[0]
+    assert found["verdict"] == ("less than the amount" if overlap == 0.6 else "only the amount")
+    assert (found["verdict_p"] > found["p_only"]) == (overlap == 0.6)
+
+
 def test_a_direction_that_matters_is_beyond_the_amount(tmp_path):
     """A model in which the tokens that the score hangs on read a word in the passage."""
     model = matchlens.load(tiny_models.save_copying(tmp_path), dtype="float64", device="cpu")
@@ -471,6 +520,49 @@ def test_a_direction_that_matters_is_beyond_the_amount(tmp_path):
     text = text_of(result)
     assert "{CLS,SEP1,SEP2}->{Q,D}: the direction matters beyond the amount" in text
     assert "the same rows lose as much, elsewhere" in text
+
+
+BLIND = (
+    *("CLS->All", "CLS->All~mean", "CLS->{CLS,Q,SEP1,D,SEP2}~mask", "CLS->All@0:3"),
+    *("CLS->{Q,SEP1,D,SEP2}~mask", "{CLS,Q,SEP1}->{D,SEP2}~mask"),
+    "CLS->All#" + ",".join(f"{layer}.{head}" for layer in range(3) for head in range(4)),
+)
+SEEING = (
+    *("CLS->All@0:2", "CLS->{Q,SEP1,D,SEP2}", "{CLS,Q,SEP1}->{D,SEP2}", "CLS->All~resample"),
+    *("CLS->{Q,D}~mask", "CLS->{Q,SEP1,D}~sink", "{Q,SEP1}->{D,SEP2}~mask"),
+)
+
+
+def test_cuts_that_leave_the_score_nothing_are_known_by_what_the_rows_lose(tiny, few):
+    sets = {"all": ["Q->D", "CLS->All@0", "CLS->All@1:3~mask"], "some": ["Q->D", "CLS->All@1:3"]}
+    few = choose(demo.load(), per_grade=1, queries=12, easy=1)
+    result = matchlens.ablation(tiny, few, cuts=[*BLIND, *SEEING], sets=sets, rank_easy=True)
+    table = result.to_frame()
+    table["significant"] = table["cut"].isin([*BLIND, "all", "Q->D"])
+    table.loc[table["significant"], "diff"] = -0.9
+    result.tables["table1"] = table
+    rows = {row["cut"]: row for row in marked(result, "table1")}
+    blind = [cut for cut, row in rows.items() if row["construction"]]
+    assert blind == [*BLIND, "all"]
+    without = replace(result, tables={"table1": table[~table["cut"].isin(blind)]})
+    assert costliest(result) == costliest(without)
+    said = summary({"ablation": result}, matchlens.claims({"ablation": result}))["sentence"]
+    assert f"{', '.join(blind)} are left out of what follows: their rankings are random" in said[3]
+    assert f"Of {len(SEEING) + 1} cuts, none lowers it" in said[4]
+    assert "12 random ones (easy negatives, ranked in ablation)" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("save", "blind"),
+    [
+        (lambda folder: tiny_decoders.save(folder, "qwen3"), ["CLS->All"]),  # a prompt is read, too
+        (lambda folder: tiny_models.save(folder, "modernbert", classifier_pooling="mean"), []),
+    ],
+)
+def test_where_other_rows_or_words_are_read_the_ranking_is_not_random(tmp_path, few, save, blind):
+    cuts = ["CLS->All", "CLS->{CLS,Q,SEP1,D,SEP2}", "CLS->{Q,D}~mask"]
+    result = matchlens.ablation(matchlens.load(save(tmp_path)), thin(few, 24)[0], cuts=cuts)
+    assert [r["cut"] for r in marked(result, "table1") if r["construction"]] == blind
 
 
 def test_presets_say_what_the_authors_and_zhan_cut(tiny, few):

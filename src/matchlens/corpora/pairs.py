@@ -482,8 +482,9 @@ def thin(
     Judged passages: queries are drawn and keep all their passages, so that rankings are as hard as
     in the full sample. The first query that does not fit keeps fewer, evenly over its grades;
     where not even one of each grade fits, it is left out. From a run every query keeps its first d
-    passages, d at least 10 and as large as ``most`` allows; if that is still too many, queries are
-    drawn. An ideal ranking of the sample becomes that of the smaller sample.
+    passages, d at least 10 and as large as ``most`` allows, with its easy negatives where these
+    stay; if that is still too many, queries are drawn. An ideal ranking of the sample becomes that
+    of the smaller sample.
 
     Args:
         pairs: the chosen pairs.
@@ -528,7 +529,7 @@ def _fewer(
     place = {qid: number for number, qid in enumerate(order)}
     from_run = pairs.sampling.get("candidates") == "run"
     if from_run:
-        groups = _shallower(groups, most)
+        groups = _shallower(pairs, groups, most)
     kept: dict[tuple[str, str], list[int]] = {}
     free = most
     for key in sorted(groups, key=lambda key: (place[key[1]], key[0])):
@@ -542,13 +543,21 @@ def _fewer(
 
 
 def _shallower(
-    groups: dict[tuple[str, str], list[int]], most: int
+    pairs: PairSet, groups: dict[tuple[str, str], list[int]], most: int
 ) -> dict[tuple[str, str], list[int]]:
-    """The first d passages of each query, d as large as the number of pairs allows."""
-    depth = LEAST_DEPTH
-    while sum(min(len(group), depth + 1) for group in groups.values()) <= most:
+    """The first d passages of each query, d as large as the number of pairs allows.
+
+    Easy negatives are no passages of the run: all of them stay, and count.
+    """
+    easy = {
+        key: [row for row in group if pairs.pairs[row].grade == EASY_GRADE]
+        for key, group in groups.items()
+    }
+    run = {key: [row for row in group if row not in easy[key]] for key, group in groups.items()}
+    free, depth = most - sum(map(len, easy.values())), LEAST_DEPTH
+    while sum(min(len(group), depth + 1) for group in run.values()) <= free:
         depth += 1
-    return {key: group[:depth] for key, group in groups.items()}
+    return {key: [*group[:depth], *easy[key]] for key, group in run.items()}
 
 
 def _evenly(pairs: Sequence[Pair], rows: Sequence[int], most: int, seed: int) -> list[int]:

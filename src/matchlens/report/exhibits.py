@@ -16,7 +16,7 @@ from matchlens.report.table import Table
 from matchlens.report.texts import ARROW, notes, prose, shown, spelled
 from matchlens.results import Result
 
-HIDDEN = {"check", "batches", "parts", "digits", "original", "random_value"}
+HIDDEN = {"check", "batches", "check_batches", "parts", "digits", "original", "random_value"}
 """Options that are shown elsewhere, or only steer printing."""
 WIDE, SQUARE, NARROW = 470.0, 364.0, 240.0
 """Widths of charts in points: a line's, a large one's with others beside it, a map's."""

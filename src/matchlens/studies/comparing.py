@@ -536,6 +536,27 @@ def _other_pairs(first: ComparedFolder, second: ComparedFolder) -> str | None:
     for name in RANKING:
         if options[0].get(name) != options[1].get(name):
             return f"{name} is {options[0].get(name)} and {options[1].get(name)}"
+    run = [_pairs_run(folder) for folder in (first, second)]
+    seeds = [option.get("seed") for option in options]
+    drawn_apart = options[0].get("most_pairs") is not None and seeds[0] != seeds[1]
+    if run[0] != run[1] if None not in run else drawn_apart:
+        number, every = options[0].get("pairs_run"), first.part("pairs")["number"]
+        drawn = f", drawn by the seeds {seeds[0]} and {seeds[1]}" if seeds[0] != seeds[1] else ""
+        return f"other pairs of theirs were ranked ({number} of {every}{drawn})"
+    return None
+
+
+def _pairs_run(folder: ComparedFolder) -> frozenset[int] | None:
+    """The places of the pairs that the ablation ran; None where the scores do not tell.
+
+    The scores are those of the whole folder: a cut may have been run on more pairs, too.
+    """
+    result = folder.studies["ablation"]
+    cuts = result.options.get("cuts")
+    for cut in cuts if isinstance(cuts, Sequence) else ():
+        pairs = frozenset(result.scores.loc[result.scores["cut"] == cut, "pair"].tolist())
+        if len(pairs) == result.options.get("pairs_run"):
+            return pairs
     return None
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.corpora.own import named_parts, own_parts
-from matchlens.errors import InputError, printed
+from matchlens.errors import InputError, counted, printed
 from matchlens.meters.arrays import PairArray
 from matchlens.parts import NAMED, AnyPart
 from matchlens.plan import single_cuts
@@ -42,6 +42,8 @@ FELT = 0.05
 RESAMPLES = 2_000
 SELECTED_FROM = 50
 """Gates of the largest effect on half of the queries, of which the selected ones are taken."""
+OF_THE_CHECK = ("original", "random", "layer_passes", "layer_passes_unshared", "batches")
+"""Options of the exact cuts, on fewer pairs, which the manifest names ``check_...``."""
 _NAMED = ["layer", "head", "direction"]
 CUT, SCREENED, NOTHING = "cut", "screened, not cut", "nothing to cut"
 
@@ -143,13 +145,33 @@ def screen(
         )
     if len(queries) < LEAST_QUERIES:
         notes.append(f"intervals need {LEAST_QUERIES} queries; here are {len(queries)}")
+    if len(rows) < len(pairs.pairs):
+        screened_of = f"screened {len(rows)} of {counted(len(pairs.pairs), 'pair')}"
+        notes.insert(0, f"{screened_of}, {counted(len(queries), 'query')}")
     notes = [*left_out, *notes, *_notes(agreement, withheld, len(cuts), len(screened.names))]
     if withheld:
         gates[list(PREDICTED)] = np.nan
         selected = selected.iloc[:0]
-    result = replace(checked, pairs=pairs, rows=[rows[row] for row in checked.rows]).result(
+    few = len(checked.rows) < len(rows)
+    said = [
+        f"of the exact cuts: {text}" if few and text != model.cls_note else text
+        for text in checked.notes
+    ]
+    own_options = {
+        f"check_{name}" if name in OF_THE_CHECK else name: value
+        for name, value in checked.options.items()
+    }
+    result = replace(
+        checked,
+        pairs=pairs,
+        rows=[rows[row] for row in checked.rows],
+        options=own_options,
+        notes=tuple(said),
+    ).result(
         NAME,
         {
+            "original": float(effects.base.mean()),
+            "random": float(effects.random.mean()),
             "others": others,
             "largest": len(largest),
             "most_pairs": most_pairs,
@@ -174,6 +196,10 @@ def screen(
     result.scores = pd.concat([untouched, of_cuts], ignore_index=True)
     result.arrays, result.held = {"slopes": screened.slopes.path}, folder
     result.log = (log, *result.log)
+    short = int(result.pairs["truncated"].to_numpy()[rows].sum())
+    if few and short:
+        text = f"{short} of {counted(len(rows), 'pair')} were cut to the length limit"
+        result.notes = (*result.notes, text)
     return result
 
 
@@ -246,6 +272,7 @@ class _Effects:
     """What cutting each gate would do, to first order."""
 
     base: np.ndarray  # the measure of the untouched model [query]
+    random: np.ndarray  # of a random ranking [query]
     change: np.ndarray  # mean changes of the score [gate, query]
     values: np.ndarray  # of the measure [gate, query]
     table: pd.DataFrame  # a row for each gate
@@ -262,7 +289,8 @@ def _effects(
     count = len(screened.names)
     change, values = np.zeros((2, count, len(queries)))
     base = evaluate(measure, queries, screened.scores, tie_tol=tol, seed=seed).values
-    better = base - random_expectation(measure, queries, seed=seed).values
+    random = random_expectation(measure, queries, seed=seed).values
+    better = base - random
     for at, query in enumerate(queries):
         estimates = screened.estimates(query.rows).T
         change[:, at] = estimates.mean(1)
@@ -285,7 +313,7 @@ def _effects(
         if p_none is not None:
             table[p_none] = [test.p_none for test in tests]
         table[q] = benjamini_hochberg(table[p].to_numpy())
-    return _Effects(base, change, values, table)
+    return _Effects(base, random, change, values, table)
 
 
 def _predicted(

@@ -455,8 +455,4 @@ class _Whole:
             "scored": pd.concat(scores, ignore_index=True) if scores else None,
             "matching": done["attention"].tables["matching"] if "attention" in done else None,
         }
-        options = {name: self.options[name] for name in ("seed", "batch_tokens", "runner")}
-        progress = self._progress("pairs to look into")
-        return look(
-            self.model, self.pairs, looks=self.size.looks, progress=progress, **stored, **options
-        )
+        return self._call(look, "pairs to look into", looks=self.size.looks, **stored)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matchlens.corpora import EASY_GRADE
 from matchlens.report.exhibits import notes_of
 from matchlens.report.results_folder import ResultsFolder, Row, listed_mappings
 from matchlens.report.table import stored
@@ -124,13 +125,22 @@ def _place(source: str) -> str:
     return PLACES.get(source) or PLACES.get(source.partition("/")[0], "")
 
 
-def _measure(folder: ResultsFolder) -> tuple[str, str, str] | None:
-    """The measure with the original and the random ranking, the ablation's where it was run."""
-    for name in ("ablation", *folder.studies):
+def _measure(folder: ResultsFolder) -> tuple[str, str, str, str] | None:
+    """The measure with the original and the random ranking, the ablation's where it was run.
+
+    Last stands of how many pairs these are, where a study ranked fewer than there are.
+    """
+    for name, result in {"ablation": folder.get("ablation"), **folder.studies}.items():
         original, random = (folder.option(name, key) for key in ("original", "random"))
-        if original is not None:
-            digits, measure = folder.digits(name), folder.option(name, "measure") or "the measure"
-            return shown(measure, 40), num(original, digits), num(random, digits)
+        if result is None or original is None:
+            continue
+        digits, measure = folder.digits(name), folder.option(name, "measure") or "the measure"
+        run, ranked = folder.option(name, "pairs_run"), len(result.pairs)
+        if "grade" in result.pairs and not folder.option(name, "rank_easy"):
+            ranked = int((result.pairs["grade"] != EASY_GRADE).sum())
+        few = isinstance(run, int) and run < ranked
+        of = f"{run:,} of {counted(ranked, 'pair')}" if few else ""
+        return shown(measure, 40), num(original, digits), num(random, digits), of
     return None
 
 
@@ -145,7 +155,11 @@ def _facts(folder: ResultsFolder) -> tuple[tuple[str, str], ...]:
     )
     facts += [("layers × heads", f"{layers} × {heads}")] if layers and heads else []
     if (measure := _measure(folder)) is not None:
-        facts += [(f"{measure[0]}, original", measure[1]), ("random ranking", measure[2])]
+        of = f" ({measure[3]})" if measure[3] else ""
+        facts += [
+            (f"{measure[0]}, original{of}", measure[1]),
+            (f"random ranking{of}", measure[2]),
+        ]
     return tuple(facts)
 
 
@@ -167,9 +181,10 @@ def _run(folder: ResultsFolder, model: str, collections: str) -> tuple[str, ...]
         f"{_sampling(pairs.get('sampling'))}."
     ]
     if (measure := _measure(folder)) is not None:
+        on = f", on {measure[3]}" if measure[3] else ""
         sentences.append(
-            f"Rankings are measured by {measure[0]}: the untouched model reaches {measure[1]}, a "
-            f"random ranking {measure[2]} (expected value)."
+            f"Rankings are measured by {measure[0]}{on}: the untouched model reaches "
+            f"{measure[1]}, a random ranking {measure[2]} (expected value)."
         )
     studies = listed([shown(name, 40) for name in folder.studies] or ["none"])
     return (*sentences, f"Studies in this folder: {studies}.")

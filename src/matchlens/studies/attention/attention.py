@@ -48,6 +48,7 @@ from matchlens.studies.common import (
     pair_table,
     relevant_grade,
     run_options,
+    tolerance,
     truncation_note,
 )
 from matchlens.studies.cuts.cut_modes import reason
@@ -118,6 +119,7 @@ def attention(
     causal: bool = True,
     random: int = RANDOM_SETS,
     measure: str = "nDCG@10",
+    tie_tol: float | None = None,
     most_pairs: int | None = COSTLY_PAIRS,
     seed: int = 0,
     batch_tokens: int | None = None,
@@ -147,8 +149,8 @@ def attention(
         watched: the untouched pass over these pairs, where another study shares it; it is run
             where None.
 
-    The arguments ``rel``, ``seed``, ``batch_tokens``, ``progress`` and ``runner`` are those of
-    :func:`matchlens.ablation`.
+    The arguments ``rel``, ``tie_tol`` (of the rankings under those cuts), ``seed``,
+    ``batch_tokens``, ``progress`` and ``runner`` are those of :func:`matchlens.ablation`.
 
     Returns:
         Tables ``contrasts`` (meter, contrast, direction, layer, head: diff, p, q, auc),
@@ -181,6 +183,7 @@ def attention(
     limits, rel = thresholds or Thresholds(), relevant_grade(pairs, rel)
     classes = Classes.of(pairs.pairs, rel)
     classes.check(contrasts)
+    tol = tolerance(tie_tol, model.dtype)
     used, uncut = None, ""
     if causal:  # before anything runs, so that a slip costs nothing
         checked_random(random)
@@ -220,6 +223,7 @@ def attention(
             masses=matching.masses_of(reader, pairs, used, texts),
             measure=measure,
             rel=rel,
+            tol=tol,
             seed=seed,
             random=random,
         )
@@ -246,6 +250,7 @@ def attention(
             "causal": effect is not None,
             "random": random,
             "measure": measure,
+            "tie_tol": tol,
             "most_pairs": most_pairs,
             "pairs_cut": None if effect is None else effect.pairs,
             "layer_passes_cut": None if effect is None else effect.passes,

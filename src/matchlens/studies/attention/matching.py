@@ -27,7 +27,7 @@ from matchlens.studies.attention.contrasts import (
     shared,
 )
 from matchlens.studies.attention.watching import Reader, Values
-from matchlens.studies.common import TIE_TOL, Execution, half_of, pair_key, ranked, ratio
+from matchlens.studies.common import Execution, half_of, pair_key, ranked, ratio
 from matchlens.studies.cuts.head_sets import against, possible, set_conditions
 from matchlens.studies.cuts.measuring import corrected, measured
 
@@ -309,6 +309,9 @@ def to_cut(
     return used, ""
 
 
+_ON_HALF_1 = "in half 1 of the queries, on which matching heads are cut"
+
+
 def cut(
     execution: Execution,
     used: PairSet,
@@ -317,12 +320,14 @@ def cut(
     masses: Mapping[str, Float[np.ndarray, "layer head"]],
     measure: str,
     rel: int,
+    tol: float,
     seed: int,
     random: int,
 ) -> Causal:
     """Cut each matching head alone, and each direction's set beside random sets, on half 1.
 
     The random sets have as many heads in each layer and, as near as can be, as much attention.
+    Scores closer than ``tol`` are tied.
     """
     model = execution.model
     layers, heads = model.family.n_layers, model.family.n_heads
@@ -350,10 +355,11 @@ def cut(
         )
         conditions |= more
         points += about
-    parsed, queries, _ = ranked(used, measure, rel)
+    parsed, queries, left_out = ranked(used, measure, rel)
+    notes += [f"{_ON_HALF_1}, {text}" for text in left_out]
     out = execution(used.pairs, conditions, seed=seed)
     families = {name: "head" if name in singles else "set" for name in out.plan.conditions}
-    table, _ = measured(out, queries, parsed, TIE_TOL[model.dtype], seed, families)
+    table, _ = measured(out, queries, parsed, tol, seed, families)
     single = pd.DataFrame(table[table["cut"].isin(singles)]).reset_index(drop=True)
     names = ["set", "direction", "how", "draw", "cut", "shared", "mass"]
     drawn = pd.DataFrame(points, columns=names)

@@ -154,14 +154,16 @@ def _question(results: Results) -> Iterator[str]:
     assert isinstance(pairs, Mapping)  # noqa: S101
     names = ", ".join(str(source["collection"]) for source in pairs["sources"])
     rows = records(first.pairs)
-    ranked = [row for row in rows if number(row, "grade") >= 0]
-    queries = len({(row["collection"], row["qid"]) for row in ranked})
-    easy = len(rows) - len(ranked)
-    more = f" and {easy} random ones (easy negatives, not ranked)" if easy else ""
+    judged = [row for row in rows if number(row, "grade") >= 0]
+    queries = len({(row["collection"], row["qid"]) for row in judged})
+    easy = len(rows) - len(judged)
+    studies = ", ".join(name for name, one in results.items() if one.options.get("rank_easy"))
+    ranked = f"ranked in {studies}" if studies else "not ranked"
+    more = f" and {easy} random ones (easy negatives, {ranked})" if easy else ""
     name = "the demo model" if model["name"] == "demo" else model["name"]
     yield (
         f"How does {name} match a query with a document? It was run on {counted(queries, 'query')} "
-        f"of {names}, with {len(ranked)} candidate passages{more}."
+        f"of {names}, with {len(judged)} candidate passages{more}."
     )
     short = sum(bool(row["truncated"]) for row in rows)
     limit = model["max_length"]
@@ -240,9 +242,12 @@ def _table_1(result: Result) -> Iterator[str]:
     cells = [row for row in cells if row["cut"] not in blind]
     fallen = [row for row in cells if row["significant"] and number(row, "diff") < 0]
     if blind:
+        is_left = "is left out of what follows: its ranking is"
+        if len(blind) > 1:
+            is_left = "are left out of what follows: their rankings are"
         yield (
-            f"{', '.join(map(str, blind))} is left out of what follows: its ranking is random by "
-            "construction, since the score has nothing left to read."
+            f"{', '.join(map(str, blind))} {is_left} random by construction, since the score has "
+            "nothing left to read."
         )
     if len(cells) + len(blind) < len(every):
         yield (

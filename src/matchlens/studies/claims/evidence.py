@@ -161,10 +161,12 @@ def evidence(
     for number, draw in enumerate(draws, start=1):
         rows = [place[pair_key(pair)] for pair in draw.pairs]
         try:
-            frames.append(_measured(done, draw, values[:, rows]).assign(draw=number))
+            frame, left_out = _measured(done, draw, values[:, rows])
         except InputError as error:  # none of its queries can move the measure
             notes.append(f"draw {number} of the sample was left out: {error}")
             continue
+        frames.append(frame.assign(draw=number))
+        notes += [f"in draw {number} of the sample, {text}" for text in left_out]
         about.append(_about(draw, frames[-1]))
     if frames:
         tables["redraws"] = pd.concat(frames, ignore_index=True)
@@ -186,11 +188,16 @@ def _about(draw: PairSet, queries: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def _measured(done: CutStudy, draw: PairSet, scores: np.ndarray) -> pd.DataFrame:
-    """The measure of each query of a draw under each cut, as the table ``queries`` has it."""
+def _measured(
+    done: CutStudy, draw: PairSet, scores: np.ndarray
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The measure of each query of a draw under each cut, and notes on queries that are left out.
+
+    The table is as ``queries`` is.
+    """
     tol, rel = float(str(done.options["tie_tol"])), int(str(done.options["rel"]))
     seed = done.settings.seed
-    measure, queries, _ = ranked(draw, done.settings.measures[0], rel)
+    measure, queries, left_out = ranked(draw, done.settings.measures[0], rel)
     marks = {
         name: evaluate(measure, queries, own, tie_tol=tol, seed=seed).values
         for name, own in zip(done.out.plan.conditions, scores, strict=True)
@@ -203,4 +210,4 @@ def _measured(done: CutStudy, draw: PairSet, scores: np.ndarray) -> pd.DataFrame
         pd.DataFrame({"cut": name, **about, "value": own, "diff": own - base})
         for name, own in marks.items()
     ]
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True), left_out

@@ -248,9 +248,13 @@ def _verdicts(
     proofs: list[Evidence] = []
     effects: list[Effect | None] = []
     reasons: list[str] = []
+    barred: list[bool] = []  # from being called "only the amount"
     short = unready(better)
     for row in records(rows):
         drawn = _draws_of(about, row["cut"], PRIMARY)
+        overlap = row[f"{PRIMARY}_overlap_mass"]
+        inside = overlap if isinstance(overlap, float) else 0.0
+        barred.append(inside > MOST_OVERLAP)
         if not drawn:
             effects.append(None)
             proofs.append(Evidence(np.nan, np.nan, "mask"))
@@ -263,8 +267,7 @@ def _verdicts(
         if not short and not alone.shown(-1) <= ALPHA < alone.p_none:
             why = "the cut itself is not shown to lower the measure"
         proof = replace(proof, lacking=why)
-        inside = row[f"{PRIMARY}_overlap_mass"]
-        if not why and isinstance(inside, float) and inside > MOST_OVERLAP:
+        if not why and barred[-1]:
             # a control that is nearly the cut itself cannot show that only the amount counts
             why = f"{inside:.0%} of what the control takes lies in the direction itself"
             proof = replace(proof, p_not=beyond.shown(1))
@@ -272,12 +275,14 @@ def _verdicts(
         proofs.append(proof)
         reasons.append(why or "neither test is passed")
     verdicts = []
-    for beyond, why, decided in zip(effects, reasons, decide(proofs), strict=True):
+    told = zip(effects, reasons, barred, decide(proofs), strict=True)
+    for beyond, why, never_only, decided in told:
         verdict = decided.verdict
         if verdict == HOLDS:
             verdict = BEYOND
         elif verdict == NOT and beyond is not None:
-            verdict = ONLY if beyond.p_none <= beyond.shown(1) else LESS
+            only = not never_only and beyond.p_none <= beyond.shown(1)
+            verdict = ONLY if only else LESS
         verdicts.append(
             {
                 "verdict": verdict,

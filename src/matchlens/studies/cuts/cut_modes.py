@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from matchlens.directions import Cut, Direction, How
 from matchlens.errors import InputError, counted
-from matchlens.parts import DECODER, AnyPart, OwnPart, Part
+from matchlens.parts import DECODER, NAMED, AnyPart, OwnPart, Part
 from matchlens.plan import Condition, Control
 from matchlens.sets import check_once
 from matchlens.studies.presets import Preset
@@ -138,26 +138,57 @@ def left_out(impossible: Sequence[str]) -> list[str]:
     return [f"{counted(len(impossible), 'cut')} left out, since sink needs SEP2 uncut: {shown}"]
 
 
-def random_by_construction(row: Mapping[str, object], options: Mapping[str, object]) -> bool:
-    """Whether a cut leaves the score nothing to read, so that its ranking must be random.
+_CONSTANT = (How.ZERO, How.MASK, How.MEAN)
+"""Modes under which a row that is cut from all columns has the same context in every pair."""
 
-    Such a cut says nothing about the model: every row that the score reads is cut from all columns
-    in every layer, and the scores of a query's candidates are all equal.
+
+def random_by_construction(row: Mapping[str, object], options: Mapping[str, object]) -> bool:
+    """Whether a cut leaves the score nothing of the passage, so that its ranking must be random.
+
+    Such a cut says nothing about the model. It is known by what the rows lose, not by its spelling:
+    CLS is cut from all columns in every layer, or (by ``mask``, which leaves no trace of what it
+    removes) no way is left from the passage to CLS. And the ranking is that of all candidates tied:
+    where the score reads other rows, or a prompt's words are left to read, it is not.
+
+    >>> options = {"layers": 2, "heads": 2, "random": 0.3}
+    >>> cuts = ["CLS->All~mean", "CLS->{Q,SEP1,D,SEP2}~mask", "CLS->{Q,SEP1,D,SEP2}", "CLS->D"]
+    >>> numbers = {"mean": 0.3, "original": 0.8}
+    >>> [random_by_construction({"cut": cut, **numbers}, options) for cut in cuts]
+    [True, True, False, False]
     """
-    sets = options.get("sets")
-    if row["cut"] in {"", "random", *(sets if isinstance(sets, Mapping) else ())}:
-        return False
-    cut = Cut.parse(str(row["cut"]))
-    isolates = any(Part.CLS in d.left and d.right is None for d in cut.directions)
-    layers = options.get("layers")
-    all_layers = cut.layers is None or (isinstance(layers, int) and len(cut.layers) == layers)
-    if not (isolates and all_layers and cut.heads is None and cut.how in (How.ZERO, How.MASK)):
-        return False
+    name, sets = str(row["cut"]), options.get("sets")
     numbers = row.get("mean"), row.get("original"), options.get("random")
-    if not all(isinstance(value, int | float) for value in numbers):
+    shape = options.get("layers"), options.get("heads")
+    if name in {"", "random"} or not all(isinstance(n, int | float) for n in (*numbers, *shape)):
         return False
     mean, original, random = (float(str(value)) for value in numbers)
-    return abs(mean - random) < BLIND < abs(original - random)
+    if not abs(mean - random) < BLIND < abs(original - random):
+        return False
+    together = sets.get(name) if isinstance(sets, Mapping) else None
+    cuts = [Cut.parse(str(text)) for text in together or [name]]
+    layers, heads = (int(str(number)) for number in shape)
+    # What hangs on the passage before any layer: its own tokens, and SEP2 by its place.
+    tainted = {Part.D, Part.SEP2}
+    for layer in range(layers):
+        by_head = [
+            [cut for cut in cuts if (at := cut.heads_at(layer)) is None or head in at]
+            for head in range(heads)
+        ]
+        tainted |= {x for x in NAMED if any(_learns(x, own, layer, tainted) for own in by_head)}
+    return Part.CLS not in tainted
+
+
+def _learns(x: Part, cuts: Iterable[Cut], layer: int, tainted: set[Part]) -> bool:
+    """Whether a row's context hangs on the passage in a head, as the tainted states do."""
+    gone: set[AnyPart] = set()
+    masked: set[AnyPart] = set()
+    for cut in cuts:
+        columns = {column for row, column in cut.edges(layer) if row == x}
+        if columns and cut.how not in _CONSTANT:
+            return True
+        gone |= columns
+        masked |= columns if cut.how == How.MASK else set()
+    return not (gone.issuperset(NAMED) or masked.issuperset(tainted))
 
 
 def agreement(table: pd.DataFrame, stars: Sequence[bool]) -> pd.DataFrame:
@@ -240,7 +271,7 @@ def reason(condition: Condition, reach: Reach, causal: bool) -> str | None:
 
 def _why(direction: Direction, layers: Sequence[int], reach: Reach, causal: bool) -> str | None:
     rows, columns = (
-        [_whole(part) for part in side] for side in (direction.left, direction.columns)
+        [whole_part(part) for part in side] for side in (direction.left, direction.columns)
     )
     if reach[layers][:, rows][:, :, columns].any():
         return None
@@ -255,17 +286,17 @@ def _why(direction: Direction, layers: Sequence[int], reach: Reach, causal: bool
         )
 
     for side in (direction.left, direction.columns):
-        if not there[[_whole(part) for part in side]].any():
+        if not there[[whole_part(part) for part in side]].any():
             return f"the input has no {listed(side)}"
-    left = listed([part for part in direction.left if there[_whole(part)]])
-    right = listed([part for part in direction.columns if there[_whole(part)]])
+    left = listed([part for part in direction.left if there[whole_part(part)]])
+    right = listed([part for part in direction.columns if there[whole_part(part)]])
     if decoder:
         return f"the layers that are cut let {left} read nothing of {right}"
     mask = "causal mask" if causal else "window of the layers that are cut"
     return f"the {mask} lets {left} read nothing of {right}"
 
 
-def _whole(part: AnyPart) -> int:
+def whole_part(part: AnyPart) -> int:
     """The part that a user-defined part lies in: what reaches that may reach it."""
     return int(part.of if isinstance(part, OwnPart) and part.of is not None else Part(part))
 

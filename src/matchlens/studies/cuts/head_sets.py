@@ -16,6 +16,7 @@ from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut, Direction
 from matchlens.errors import InputError
+from matchlens.parts import NAMED, Part
 from matchlens.plan import Condition, single_cuts
 from matchlens.ranking import holm
 from matchlens.results import Result
@@ -26,6 +27,7 @@ from matchlens.studies.cuts.cut_modes import (
     left_out,
     note,
     plain_directions,
+    whole_part,
 )
 from matchlens.studies.cuts.cut_study import Settings, conduct, pairs_run
 from matchlens.studies.cuts.sweeps import WHOLE_HEAD
@@ -310,14 +312,24 @@ def _masses(
     batch_tokens: int | None,
     runner: Runner | None,
 ) -> dict[str, np.ndarray]:
-    """The mean attention of each head over the pairs, [layer, head], by direction."""
+    """The mean attention of each head over the pairs, [layer, head], by direction.
+
+    What a row gives to ``Other``, which no meter has, is the rest of its attention.
+    """
     watched = watch(model, used, ["mass"], batch_tokens=batch_tokens, runner=runner)
-    reader = Reader(watched.arrays, watched.parts)
+    reader, reads_other = Reader(watched.arrays, watched.parts), watched.out.reach[..., Part.OTHER]
     masses = {text: np.zeros((model.family.n_layers, model.family.n_heads)) for text in directions}
     for text in masses:
         for x, y in Cut.parse(text).edges(0):
-            if x in reader.parts and y in reader.parts:
+            if x not in reader.parts:
+                continue
+            if y in reader.parts:
                 masses[text] += np.nan_to_num(reader.of("mass", x, y)).mean(0)
+            elif y == Part.OTHER:
+                named = sum(np.nan_to_num(reader.of("mass", x, part)) for part in NAMED)
+                rest = np.where(np.isnan(reader.of("mass", x, x)), 0, 1 - named).mean(0)
+                row = whole_part(reader.parts[reader.parts.index(x)])
+                masses[text] += rest * reads_other[:, row, None]
     return masses
 
 
