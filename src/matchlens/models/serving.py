@@ -368,7 +368,7 @@ def _prompt(about: Mapping[str, Any], name: str) -> str:
     if chosen is None:
         return ""
     prompt = prompts.get(chosen) if isinstance(prompts, Mapping) else None
-    if isinstance(prompts, Mapping) and chosen in prompts and prompt is None:
+    if isinstance(prompts, Mapping) and prompts.get(chosen, "") is None:
         return ""  # as the library has it
     if not isinstance(prompt, str):
         raise InputError(
