@@ -128,6 +128,8 @@ def test_a_cut_counts_once_in_whatever_spelling(other, tiny):
     [
         ([BINARY, BINARY], "RR@10", 2, "no candidate has grade 2 or more", {"rel": 1}),
         ([NO_ZERO], "P@3", 1, "all candidates of a query have grade 1 or more", {"rel": 2}),
+        ([[2, 0, 1]], "P(rel=3)@2", 2, "write rel=2 in the measure", {"measure": "P(rel=2)@2"}),
+        ([NO_ZERO], "RR(rel=1)", 2, "write rel=2 in the measure", {"measure": "RR(rel=2)"}),
         ([POSITIVES, POSITIVES], "nDCG@10", 1, "have the same grade", None),
         ([BINARY], "P@10", 1, "at most 10 candidates", {"measure": "nDCG@10"}),
         ([[2, 2, 0]], "Success@2", 2, "same value of the first 2", {"measure": "nDCG@10"}),

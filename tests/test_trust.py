@@ -565,6 +565,20 @@ def test_where_other_rows_or_words_are_read_the_ranking_is_not_random(tmp_path, 
     assert [r["cut"] for r in marked(result, "table1") if r["construction"]] == blind
 
 
+def test_a_set_that_is_a_single_cut_counts_twice_and_says_so(tiny, few):
+    cuts = ["{Q,D}->D", "D->Q"]
+    sets = {"mine": ["D->D", "Q->D@0:3"], "again": ["D->D", "Q->D"], "other": ["D->Q@0:2"]}
+    notes = matchlens.ablation(tiny, few, cuts=cuts, sets=sets).notes
+    same = [note for note in notes if "cuts the same as" in note]
+    assert [note.partition(":")[0] for note in same] == [
+        "set 'mine' cuts the same as '{Q,D}->D'",
+        "set 'again' cuts the same as '{Q,D}->D'",
+    ]
+    notes = matchlens.ablation(tiny, few, cuts=cuts, sets=sets, hows=["zero", "mask"]).notes
+    same = [note for note in notes if "cuts the same as" in note]  # hows are families of their own
+    assert [note.partition(":")[0] for note in same] == ["set 'again' cuts the same as 'mine'"]
+
+
 def test_presets_say_what_the_authors_and_zhan_cut(tiny, few):
     authors = matchlens.ablation(tiny, few, preset="authors")
     assert authors.options["cuts"][0] == "CLS->All"

@@ -247,7 +247,8 @@ def ranked(
         )
     moves = movable(parsed, queries)
     if not moves.any():
-        raise InputError(_cannot_move(parsed, queries, pairs.pairs))
+        written = parsed.rel == parse_measure(measure, rel=rel + 1).rel
+        raise InputError(_cannot_move(parsed, queries, pairs.pairs, written))
     kept = [query for query, can in zip(queries, moves, strict=True) if can]
     every = len({(pair.collection, pair.qid) for pair in pairs.pairs})
     whys = {
@@ -262,11 +263,17 @@ def ranked(
     return parsed, kept, tuple(notes)
 
 
-def _cannot_move(measure: Measure, queries: Sequence[Candidates], pairs: Sequence[Pair]) -> str:
-    """Why no order of any query's candidates changes a measure, and what to do."""
+def _cannot_move(
+    measure: Measure, queries: Sequence[Candidates], pairs: Sequence[Pair], written: bool
+) -> str:
+    """Why no order of any query's candidates changes a measure, and what to do.
+
+    Where the relevant grade is written in the measure, --rel does not change it.
+    """
     gains = [measure.gains(query.grades) for query in queries]
     top = max(int(query.grades.max()) for query in queries)
     rel = measure.rel
+    at = f"write rel={top} in the measure" if written else f"--rel {top}"
     if not any(pair.judged for pair in pairs):
         why = (
             f"no candidate is judged, such as {pairs[0].docid!r:.60} of query {pairs[0].qid!r:.60}"
@@ -274,12 +281,12 @@ def _cannot_move(measure: Measure, queries: Sequence[Candidates], pairs: Sequenc
         remedy = "write the ids of passages alike in candidates and judgements, or " + _MORE
     elif all((gain <= 0).all() for gain in gains):
         why = f"no candidate has grade {rel} or more" if rel else "no candidate has a gain"
-        remedy = f"lower the relevant grade (--rel {top})" if rel and top >= 1 else _MORE
+        remedy = f"lower the relevant grade ({at})" if rel and top >= 1 else _MORE
     elif all((gain == gain[0]).all() for gain in gains):
         same = f"grade {rel} or more" if rel else "the same grade"
         why = f"all candidates of a query have {same}"
         higher = rel is not None and any((query.grades < top).any() for query in queries)
-        remedy = f"raise the relevant grade (--rel {top}), or {_MORE}" if higher else _MORE
+        remedy = f"raise the relevant grade ({at}), or {_MORE}" if higher else _MORE
     else:
         why, longest = "it ignores the order of the candidates", max(map(len, gains))
         if measure.cutoff:

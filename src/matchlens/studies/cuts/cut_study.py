@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +62,32 @@ def conditions_of(
     if len(conditions) == 1:
         raise InputError("no cut given; expected at least one, for example 'Q->D'")
     return conditions
+
+
+def alike(conditions: Mapping[str, Condition], sets: Iterable[str], layers: int) -> list[str]:
+    """The notes on sets that cut the same as another condition, in whatever spelling.
+
+    >>> conditions = {"": [], "Q->D": [Cut.parse("Q->D")], "mine": [Cut.parse("Q->D@0:2")]}
+    >>> alike(conditions, ["mine"], 2)
+    ["set 'mine' cuts the same as 'Q->D': one test, but the correction counts it twice"]
+    """
+    notes, named, known = [], set(sets), {}
+    # single cuts first, which are refused where two of them are the same
+    for name in sorted(conditions, key=named.__contains__):
+        removed = frozenset(
+            (layer, cut.heads_at(layer), cut.how, edge)
+            for cut in conditions[name]
+            if isinstance(cut, Cut)
+            for layer in range(layers)
+            for edge in cut.edges(layer)
+        )
+        other = known.setdefault(removed, name)
+        if name in named and other not in ("", name):
+            notes.append(
+                f"set {name!r} cuts the same as {other!r}: one test, but the correction counts it "
+                "twice"
+            )
+    return notes
 
 
 def sets_option(sets: Mapping[str, Sequence[Cut]]) -> dict[str, object]:
@@ -346,6 +372,8 @@ def ablation(
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
     several = hows is not None and len(set(modes)) > 1
     families = dict(zip(names, modes, strict=True)) | dict.fromkeys(named_sets, "sets")
+    of_sets = {name: cuts for name, cuts in conditions.items() if name in named_sets}
+    more_notes += alike(of_sets if several else conditions, named_sets, model.family.n_layers)
     done = conduct(
         model,
         pairs,
