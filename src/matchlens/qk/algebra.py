@@ -77,8 +77,6 @@ class Triplets:
         values: [head, k], s_k.
         cosines: [head, k], u_k . v_k, in [-1, 1].
         width: d.
-        left: [head, d, k], u_k as columns; None unless `vectors`.
-        right: [head, d, k], v_k as columns; None unless `vectors`.
 
     >>> svd = Triplets(np.array([[3.0, 1.0]]), np.array([[1.0, -1.0]]), width=4)
     >>> svd.alignment(), svd.alignment("positive"), svd.normalised()
@@ -88,8 +86,6 @@ class Triplets:
     values: Float[np.ndarray, "head k"]
     cosines: Float[np.ndarray, "head k"]
     width: int
-    left: Float[np.ndarray, "head d k"] | None = None
-    right: Float[np.ndarray, "head d k"] | None = None
 
     def alignment(
         self, variant: Variant = "all", *, above: float = ABOVE
@@ -140,12 +136,11 @@ def alignment(qk: QK) -> Float[np.ndarray, " head"]:
     return torch.einsum("hkd,hkd->h", pair.key, pair.query).numpy()
 
 
-def triplets(qk: QK, *, vectors: bool = False) -> Triplets:
+def triplets(qk: QK) -> Triplets:
     """Singular triplets of each head's A: QR of both thin factors, then an SVD of d_h x d_h.
 
     Args:
         qk: the weights of a layer.
-        vectors: whether to compute u_k and v_k, too.
 
     Raises:
         InputError: if the layer uses rotary position embeddings.
@@ -162,13 +157,7 @@ def triplets(qk: QK, *, vectors: bool = False) -> Triplets:
     # u_k . v_k = (key_basis u)_k . (query_basis v)_k, by way of the small key_basis^T query_basis
     turned = u.mT @ (key_basis.mT @ query_basis)
     cosines = (turned * vh).sum(-1).clamp(-1, 1)
-    return Triplets(
-        values=values.numpy(),
-        cosines=cosines.numpy(),
-        width=qk.width,
-        left=(key_basis @ u).numpy() if vectors else None,
-        right=(query_basis @ vh.mT).numpy() if vectors else None,
-    )
+    return Triplets(values=values.numpy(), cosines=cosines.numpy(), width=qk.width)
 
 
 def symmetric_share(qk: QK) -> Float[np.ndarray, " head"]:
