@@ -54,7 +54,6 @@ def test_the_algebra_is_that_of_the_dense_matrix(shape):
     found = circuits.triplets(qk)
     share = circuits.symmetric_share(qk)
     for head, a in enumerate(reference.dense(qk)):
-        np.testing.assert_allclose(circuits.matrix(qk, head), a, atol=1e-12)
         assert circuits.alignment(qk)[head] == pytest.approx(np.trace(a), abs=1e-10)
         values = np.linalg.svd(a, compute_uv=False)
         count = min(qk.d_h, qk.width)
@@ -90,8 +89,6 @@ def test_alignment_is_the_sum_over_triplets_and_its_variants_are_parts_of_it(sha
 def test_swapping_query_and_key_transposes_the_matrix(shape):
     qk = reference.random_qk(**shape)
     swapped = QK.of(qk.key, qk.query, qk.key_bias, qk.query_bias)
-    for head in range(qk.n_heads):
-        np.testing.assert_allclose(circuits.matrix(swapped, head), circuits.matrix(qk, head).T)
     np.testing.assert_allclose(circuits.alignment(swapped), circuits.alignment(qk))
     np.testing.assert_allclose(circuits.symmetric_share(swapped), circuits.symmetric_share(qk))
     one, other = circuits.triplets(swapped), circuits.triplets(qk)
@@ -263,7 +260,7 @@ def test_nothing_of_size_d_by_d_is_made():
         meter.observe(0, vectors[None], parts)
         meter.result()
         assert 0 < largest.elements <= 2 * 3 * width * 2
-        circuits.matrix(qk, 1)
+        _ = qk.key[1].mT @ qk.query[1]
         assert largest.elements == width * width
 
 
@@ -281,7 +278,6 @@ def test_rope_is_refused_with_the_reason_and_what_to_ask_instead():
         lambda: circuits.alignment(qk),
         lambda: circuits.triplets(qk),
         lambda: circuits.symmetric_share(qk),
-        lambda: circuits.matrix(qk, 0),
         lambda: circuits.gaussian_null(qk),
         lambda: circuits.crossed(qk),
         lambda: circuits.mean_logits([qk], means, means),

@@ -1,6 +1,6 @@
 """Trace, singular triplets and symmetry of the query-key matrices, from their thin factors.
 
-Nothing of size d x d is formed, but by :func:`matrix`, for one head.
+Nothing of size d x d is formed.
 """
 
 from __future__ import annotations
@@ -87,20 +87,17 @@ class Triplets:
     cosines: Float[np.ndarray, "head k"]
     width: int
 
-    def alignment(
-        self, variant: Variant = "all", *, above: float = ABOVE
-    ) -> Float[np.ndarray, " head"]:
+    def alignment(self, variant: Variant = "all") -> Float[np.ndarray, " head"]:
         """The sum of s_k u_k . v_k over some or all k.
 
         Args:
             variant: "all" (equal to the trace), "positive" (u_k . v_k > 0) or "above"
-                (u_k . v_k > `above`; one of the authors' figures).
-            above: cosine.
+                (u_k . v_k > .3; one of the authors' figures).
 
         Raises:
             InputError: if the variant is unknown.
         """
-        thresholds = {"all": -np.inf, "positive": 0.0, "above": above}
+        thresholds = {"all": -np.inf, "positive": 0.0, "above": ABOVE}
         if variant not in thresholds:
             raise InputError(
                 f"variant {variant!r} of the alignment is not known; expected one of "
@@ -185,25 +182,6 @@ def symmetric_share(qk: QK) -> Float[np.ndarray, " head"]:
     swapped = (across * across.mT).sum((1, 2))
     total = squares.numpy()
     return share((total + swapped.numpy()) / 2, total).clip(0, 1)
-
-
-def matrix(qk: QK, head: int) -> Float[np.ndarray, "d d"]:
-    """A = W_K^T W_Q of one head, d x d: `x_j^T A x_i` is the weight part of i reading j.
-
-    Args:
-        qk: the weights of a layer.
-        head: number of the head, from 0.
-
-    Raises:
-        InputError: if the layer has no such head, or uses rotary position embeddings.
-
-    >>> matrix(QK.of(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[2.0, 3.0]]])), 0)
-    array([[2., 0.],
-           [3., 0.]])
-    """
-    check_head(qk, head)
-    pair = factors(qk)
-    return (pair.key[head].mT @ pair.query[head]).numpy()
 
 
 def share(part: np.ndarray, total: np.ndarray) -> np.ndarray:
