@@ -20,6 +20,7 @@ from types import FunctionType
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.gated import gate_slopes
 from starlette.responses import PlainTextResponse
 
 import matchlens
@@ -246,7 +247,7 @@ def test_shares_are_those_of_explain(page, tiny32):
     assert len(off) == 25 * 12
     assert max(off) < 0.05 * rows["contribution"].abs().max()
     heads = next(one["heads"] for one in lines if "heads" in one)
-    slopes = gating.gate_slopes(tiny32, experiment(passages=PASSAGES[:2]).pairs).slopes
+    slopes = gate_slopes(tiny32, experiment(passages=PASSAGES[:2]).pairs).slopes
     for x, y in ((Part.Q, Part.D), (Part.CLS, Part.Q)):
         effect = -(slopes[0] - slopes[1])[:, :, x, y]
         np.testing.assert_allclose(heads["screened"][f"{x}->{y}"], effect, rtol=0.01, atol=1e-5)
