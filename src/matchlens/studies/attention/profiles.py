@@ -24,7 +24,7 @@ from matchlens.studies.attention.contrasts import (
     paired,
     places,
 )
-from matchlens.studies.attention.watching import Reader
+from matchlens.studies.attention.watching import Reader, Values
 from matchlens.studies.common import half, ratio
 
 RELEVANT, HARD, EASY = range(3)
@@ -293,7 +293,6 @@ SINKS = (Part.CLS, Part.SEP1, Part.SEP2)
 READERS = (Part.Q, Part.D)
 SINK = 0.5
 """A head of which the special tokens get at least this share is a sink."""
-Values = Float[np.ndarray, "pair layer head"]
 
 
 def noop(
