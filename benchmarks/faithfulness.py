@@ -19,9 +19,9 @@ import torch
 
 import matchlens
 from benchmarks import subjects
+from benchmarks.gated import gate_slopes, gated_scores
 from benchmarks.machine import Record, common_options
 from matchlens.corpora import PairSet
-from matchlens.gating import gate_slopes, gated_scores
 from matchlens.models.load import Reranker
 from matchlens.parts import NAMED
 from matchlens.ranking import Measure, evaluate, parse_measure

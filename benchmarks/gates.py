@@ -20,9 +20,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import matchlens
 from benchmarks import subjects
+from benchmarks.gated import gate_slopes
 from benchmarks.machine import Record, common_options
 from matchlens import Cut, Pair, Part
-from matchlens.gating import check_gates, gate_slopes, integrate, stream_slopes
+from matchlens.gating import check_gates, integrate, stream_slopes
 from matchlens.models.load import Reranker
 from matchlens.models.words import stretches
 from matchlens.parts import NAMED

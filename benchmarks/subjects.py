@@ -209,7 +209,9 @@ def _byte_pairs(texts: Sequence[str]) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from matchlens.prompts import QWEN3
+    from matchlens.prompts import KNOWN
+
+    qwen3 = next(entry.prompt for entry in KNOWN if entry.name == "Qwen3-Reranker")
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -221,8 +223,8 @@ def _byte_pairs(texts: Sequence[str]) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    prompt = [*QWEN3.pieces, QWEN3.instruction] * 100
-    answers = [str(QWEN3.yes), str(QWEN3.no)] * 10_000
+    prompt = [*qwen3.pieces, qwen3.instruction] * 100
+    answers = [str(qwen3.yes), str(qwen3.no)] * 10_000
     backend.train_from_iterator([*texts, *prompt, *answers], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,

@@ -58,7 +58,7 @@ def sweeps(w, value: dict) -> object:
 def wrapped(w, inside: bool) -> object:
     with torch.inference_mode(inside):
         model = matchlens.wrap(tiny_models.model(), tiny_models.tokenizer(), name="mine")
-    return gating.gate_slopes(model, w.pairs.pairs[:1])
+    return gating.stream_slopes(model, w.pairs.pairs[:1], lambda rows, values: None)
 
 
 def finite(w, dtype: str) -> object:
@@ -96,13 +96,6 @@ GATES = [
     ),
     C("gating.py:differentiable", "", wrapped, True, [False]),
     C("gating.py:check_finite", "", finite, "float16", lambda m: [example_dtype(m)]),
-    C(
-        "gating.py:_checked",
-        "",
-        lambda w, shape: gating.gated_scores(w.model, w.pairs.pairs[:1], np.ones(shape)),
-        (1, 2),
-        lambda m: [tuple(numbers(m.partition("expected")[2])[-4:])],
-    ),
     C(
         "studies/explaining.py:check_points",
         "",

@@ -34,9 +34,10 @@ from matchlens.models.diagnosis import INDEX, ONE, PICKLE_INDEX
 from matchlens.models.files import MOST_FILES
 from matchlens.models.folder import find
 from matchlens.models.serving import ABOUT, MODULES
-from matchlens.prompts import QWEN3, Prompt
+from matchlens.prompts import Prompt
 from remedies import C, after, example, listed, numbers
 from test_modular import served
+from tiny_decoders import QWEN3
 
 REQUIRES = importlib.metadata.requires("matchlens") or ()
 FIND_SPEC = importlib.util.find_spec

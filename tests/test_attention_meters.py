@@ -155,18 +155,17 @@ floats = st.floats(-10, 10, width=32) | st.just(float("nan"))
 
 @settings(max_examples=50)
 @given(drawn_arrays(np.float64, (9, 2), elements=floats), st.permutations(range(9)))
-def test_moments_and_histograms_merge_in_any_order(values, order):
+def test_moments_and_histograms_add_in_any_order(values, order):
     edges = np.linspace(-10, 10, 6)
     whole, parts = Moments.empty(2), []
-    counted, counts = Histogram.empty(edges, 2), []
+    counted, apart = Histogram.empty(edges, 2), Histogram.empty(edges, 2)
     whole.observe(values)
     counted.observe(values)
     for rows in (order[:2], order[2:3], order[3:]):
-        moments, histogram = Moments.empty(2), Histogram.empty(edges, 2)
+        moments = Moments.empty(2)
         moments.observe(values[rows])
-        histogram.observe(values[rows])
+        apart.observe(values[rows])
         parts.append(moments)
-        counts.append(histogram)
     for one in (
         parts[0].merge(parts[1]).merge(parts[2]),
         parts[2].merge(parts[1].merge(parts[0])),
@@ -174,11 +173,8 @@ def test_moments_and_histograms_merge_in_any_order(values, order):
         np.testing.assert_array_equal(one.count, whole.count)
         np.testing.assert_allclose(one.mean, whole.mean, atol=1e-9)
         np.testing.assert_allclose(one.variance, whole.variance, atol=1e-8)
-    both = counts[2].merge(counts[0]).merge(counts[1])
-    np.testing.assert_array_equal(both.counts, counted.counts)
+    np.testing.assert_array_equal(apart.counts, counted.counts)
     known = values[:, 0][~np.isnan(values[:, 0])]
     assert whole.count[0] == len(known)
     if len(known) > 1:
         np.testing.assert_allclose(whole.variance[0], known.var(ddof=1), atol=1e-8)
-    with pytest.raises(ValueError, match="other bins"):
-        counted.merge(Histogram.empty(edges + 1, 2))

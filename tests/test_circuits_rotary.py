@@ -9,6 +9,7 @@ import torch
 import matchlens
 import tiny
 import tiny_decoders
+from circuits_reference import dense
 from matchlens import InputError, Part, qk
 from matchlens.batching import batches
 from matchlens.models.attend import Call
@@ -83,12 +84,12 @@ def test_the_mean_over_distances_is_that_of_the_mean_rotation(model):
         for place in range(2 * longest + 1):
             alone = np.zeros(2 * longest + 1)
             alone[place] = 1
-            matrices.append(qk.matrix(qk.averaged(weights, turns, alone), head))
+            matrices.append(dense(qk.averaged(weights, turns, alone))[head])
         np.testing.assert_allclose(
             [np.trace(one) for one in matrices], by_distance[head], atol=1e-8
         )
         total = sum(share * one for share, one in zip(shares, matrices, strict=True))
-        np.testing.assert_allclose(qk.matrix(mean, head), total, atol=1e-10)
+        np.testing.assert_allclose(dense(mean)[head], total, atol=1e-10)
     x, y = np.random.default_rng(1).normal(size=(2, weights.width))
     values = qk.logits_at(weights, turns, x, y, biases=True)
     found = qk.mean_logits([mean], x[None], y[None], biases=True).logits["QD"][0]

@@ -52,9 +52,6 @@ def test_shares_are_those_of_the_list_of_token_pairs(keys):
                 assert found.constant[at] == pytest.approx(constant)
                 assert found.mean[at] == pytest.approx(mean)
                 assert found.variance[at] == pytest.approx(variance)
-                assert found.of(direction, "bias_query", "bias_key")[layer, head] == pytest.approx(
-                    share["bias_query"] + share["bias_key"], abs=1e-9
-                )
 
 
 def test_the_terms_of_the_reference_are_the_logit():
@@ -67,7 +64,7 @@ def test_the_terms_of_the_reference_are_the_logit():
 
 @given(st.integers(0, 1000), st.permutations(range(4)), st.integers(0, 4))
 @settings(max_examples=20)
-def test_shares_sum_to_one_and_merge_in_any_order(seed, order, cut):
+def test_shares_sum_to_one_and_add_in_any_order(seed, order, cut):
     weights, q, d = setting(seed=seed)
     batches = [reference.batch(seed=seed + n) for n in range(4)]
     whole = observe(Hypothesis(weights, q, d), batches)
@@ -77,11 +74,9 @@ def test_shares_sum_to_one_and_merge_in_any_order(seed, order, cut):
     shuffled = [batches[number] for number in order]
     one = observe(Hypothesis(weights, q, d), shuffled[:cut])
     other = observe(Hypothesis(weights, q, d), shuffled[cut:])
-    kept = one.second.copy()
-    for merged in (one.merge(other), other.merge(one)):
-        for name in SUMS:
-            np.testing.assert_allclose(getattr(merged, name), getattr(whole, name), rtol=1e-9)
-    np.testing.assert_array_equal(one.second, kept)
+    one.add(other.counts, other.first, other.second)
+    for name in SUMS:
+        np.testing.assert_allclose(getattr(one, name), getattr(whole, name), rtol=1e-9)
 
 
 def test_token_pairs_are_counted():
@@ -119,6 +114,10 @@ def test_float32_states_lose_nothing_that_matters():
     np.testing.assert_allclose(single.share.sum(-1), 1, atol=1e-9)
 
 
+def share(found, direction, term):
+    return found.share[:, found.directions.index(direction), :, found.terms.index(term)]
+
+
 def test_terms_that_are_made_to_be_all():
     """Tokens at their mean on one side leave one cross term; means of zero leave the matching."""
     qk = reference.random_qk()
@@ -126,13 +125,13 @@ def test_terms_that_are_made_to_be_all():
     states, parts = reference.batch()
     zero, one = np.zeros((1, 10)), np.ones((1, 10))
     matching = observe(Hypothesis(plain, zero, zero), [(states, parts)]).result()
-    np.testing.assert_allclose(matching.of("QD", "matching"), 1)
+    np.testing.assert_allclose(share(matching, "QD", "matching"), 1)
     np.testing.assert_allclose(matching.constant, 0)
     flat = torch.where((parts == 1)[..., None], 1.0, states)
     cross = observe(Hypothesis(plain, one, one), [(flat, parts)]).result()
-    np.testing.assert_allclose(cross.of("QD", "cross_read"), 1)
-    np.testing.assert_allclose(cross.of("DQ", "cross_reader"), 1)
-    assert np.isnan(cross.of("QQ", "matching")).all()  # all logits are the same
+    np.testing.assert_allclose(share(cross, "QD", "cross_read"), 1)
+    np.testing.assert_allclose(share(cross, "DQ", "cross_reader"), 1)
+    assert np.isnan(share(cross, "QQ", "matching")).all()  # all logits are the same
     np.testing.assert_allclose(cross.constant[0, cross.directions.index("QQ")], 1)
 
 
@@ -150,26 +149,14 @@ def test_bad_hypotheses_are_named():
     weights, q, d = setting()
     with pytest.raises(InputError, match=r"query have shape \(1, 10\)"):
         Hypothesis(weights, q[:1], d[:1])
-    meter = Hypothesis(weights, q, d)
-    with pytest.raises(ValueError, match="differ in means, parts or weights"):
-        meter.merge(Hypothesis(weights, q, d, document_parts=(Part.D, Part.SEP2)))
-    states, parts = reference.batch()
-    good = observe(Hypothesis(weights, q, d), [(states, parts)]).result()
-    with pytest.raises(InputError, match="'bias' is not known"):
-        good.of("QD", "bias")
 
 
-@pytest.mark.parametrize(
-    ("biases", "different", "block"),
-    list(itertools.product([False, True], [False, True], [1, 60, 999])),
-)
-def test_strongest_pairs_are_those_of_all_pairs(monkeypatch, biases, different, block):
+@pytest.mark.parametrize(("biases", "block"), list(itertools.product([False, True], [1, 60, 999])))
+def test_strongest_pairs_are_those_of_all_pairs(monkeypatch, biases, block):
     monkeypatch.setattr(vocabulary, "BLOCK", block)
     qk = reference.random_qk(heads=4, keys=2)
     readers, read = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 17, 10)))
-    found = circuits.strongest_matches(
-        qk, 2, readers, read, top=9, biases=biases, different=different
-    )
+    found = circuits.strongest_matches(qk, 2, readers, read, top=9, biases=biases)
     a = reference.dense(qk)[2]
     logits = {
         (i, j): reference.logit(qk, 2, x, y) / qk.scale if biases else y @ a @ x
@@ -180,8 +167,7 @@ def test_strongest_pairs_are_those_of_all_pairs(monkeypatch, biases, different, 
     assert found.best.tolist() == best
     assert found.is_self.tolist() == [i == j for i, j in enumerate(best)]
     assert found.self_rate == pytest.approx(np.mean(found.is_self))
-    allowed = [pair for pair in logits if not different or pair[0] != pair[1]]
-    expected = sorted(allowed, key=logits.__getitem__, reverse=True)[:9]
+    expected = sorted(logits, key=logits.__getitem__, reverse=True)[:9]
     assert list(zip(found.readers.tolist(), found.read.tolist(), strict=True)) == expected
     np.testing.assert_allclose(found.logits, [logits[pair] for pair in expected])
 
@@ -191,17 +177,16 @@ def test_a_head_that_matches_what_is_the_same():
         torch.randn(40, 16, generator=torch.Generator().manual_seed(0)), dim=-1
     )
     same = QK.of(torch.eye(16)[None], torch.eye(16)[None])
-    found = circuits.strongest_matches(same, 0, vectors, top=5)
+    found = circuits.strongest_matches(same, 0, vectors, vectors, top=5)
     assert found.self_rate == 1
     assert (found.readers == found.read).all()
     opposite = QK.of(torch.eye(16)[None], -torch.eye(16)[None])
-    assert circuits.strongest_matches(opposite, 0, vectors).self_rate == 0
+    assert circuits.strongest_matches(opposite, 0, vectors, vectors).self_rate == 0
 
 
 def test_no_more_pairs_than_there_are():
     same = QK.of(torch.eye(2)[None], torch.eye(2)[None])
-    assert len(circuits.strongest_matches(same, 0, torch.eye(2), top=50).logits) == 4
-    assert len(circuits.strongest_matches(same, 0, torch.eye(2), different=True).logits) == 2
+    assert len(circuits.strongest_matches(same, 0, *[torch.eye(2)] * 2, top=50).logits) == 4
 
 
 def test_the_vocabulary_s_square_is_never_held():
@@ -210,11 +195,11 @@ def test_the_vocabulary_s_square_is_never_held():
     qk = reference.random_qk(heads=1, d=4, d_h=2)
     vectors = torch.randn(20_000, 4, generator=torch.Generator().manual_seed(0))
     with Largest() as largest:
-        circuits.strongest_matches(qk, 0, vectors)
+        circuits.strongest_matches(qk, 0, vectors, vectors)
     assert largest.elements <= vocabulary.BLOCK < len(vectors) ** 2 / 10
 
 
 def test_bad_vectors_are_named():
     qk = reference.random_qk()
     with pytest.raises(InputError, match=r"shape \(0, 10\)"):
-        circuits.strongest_matches(qk, 0, torch.zeros(0, 10))
+        circuits.strongest_matches(qk, 0, torch.zeros(0, 10), torch.zeros(0, 10))

@@ -348,10 +348,7 @@ def test_what_a_token_receives_stands_at_its_own_place(model, kind, tmp_path):
 # --- refusals
 
 
-def test_query_key_matrices_are_refused(qwen, tmp_path):
-    pairs = matchlens.choose(matchlens.demo.load(), queries=4, easy=1)
-    with pytest.raises(InputError, match="normalises each query and key behind the weights"):
-        matchlens.circuits(qwen, pairs)
+def test_a_rotary_base_is_refused(tmp_path):
     with pytest.raises(InputError, match="rotary position embeddings"):
         load_base(saved("llama", tmp_path))
 

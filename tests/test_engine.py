@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from benchmarks.gated import gate_slopes
 from hypothesis import given, settings
 
 import matchlens
@@ -16,7 +17,7 @@ from matchlens.batching import batches, encode
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut, How
 from matchlens.engine import other_pairs
-from matchlens.gating import gate_slopes, integrate
+from matchlens.gating import integrate
 from matchlens.meters.names import NAMES
 from matchlens.models.attend import Call, attend
 from matchlens.models.part_layout import PartLayout

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.gated import gated_scores
 
 import matchlens
 import tiny
@@ -13,10 +14,10 @@ import tiny_decoders
 import tiny_t5
 from matchlens import InputError
 from matchlens.corpora import Pair, PairSet
-from matchlens.gating import gated_scores
 from matchlens.models.folder import FAMILIES
 from matchlens.models.load import Reranker
 from matchlens.parts import Part
+from matchlens.studies import screening
 from matchlens.studies.sizes import STUDIES
 
 QUICK = ("bert", "llama")
@@ -81,6 +82,15 @@ def test_every_study(model, family, pairs):
 def test_screen(model, pairs):
     result = matchlens.screen(model, pairs, others=6)
     assert len(result.to_frame("check")) >= 10
+    gates = result.to_frame("gates")
+    cut = gates[gates["status"] == screening.CUT]
+    ranked = [pair for pair in pairs.pairs if pair.grade >= 0]
+    exact = matchlens.score(model, ranked, cut["cut"].tolist())
+    for row in cut.to_dict("records"):
+        change = (exact[row["cut"]] - exact[""]).mean()
+        assert row["exact"] == pytest.approx(
+            change, abs=1e-5 * max(1, float(np.abs(exact[""]).max()))
+        )
     slopes = result.array("slopes")[:3]
     draw = np.random.default_rng(0)
     for _ in range(6):  # a slope is what a small change of its gate does

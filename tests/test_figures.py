@@ -609,16 +609,6 @@ def test_an_empty_table_is_refused(draw, table):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("draw", "table", "column"),
-    [(draw, table, column) for draw, table in GOOD for column in table.columns],
-)
-def test_a_missing_column_is_named(draw, table, column):
-    with pytest.raises(InputError, match=f"no column '{column}'") as error:
-        draw(table.drop(columns=column))
-    assert "\n" not in str(error.value)
-
-
 @pytest.mark.parametrize(("draw", "table"), GOOD)
 def test_two_rows_for_one_thing_are_refused(draw, table):
     with pytest.raises(InputError, match="has several rows for"):

@@ -274,17 +274,6 @@ def test_tables_without_rows_or_with_two_for_one_thing_are_refused(draw, table):
         draw(table, width="wide", **how)
 
 
-@pytest.mark.parametrize(
-    ("draw", "table", "column"),
-    [(draw, table, column) for draw, table in GOOD for column in table.columns],
-)
-def test_a_missing_column_is_named(draw, table, column):
-    how = {"separation": separations(table)} if draw is distributions else {}
-    with pytest.raises(InputError, match=f"no column '{column}'") as error:
-        draw(table.drop(columns=column), **how)
-    assert "\n" not in str(error.value)
-
-
 def shifted(table):
     low = table["low"].where(table["class"] != "easy", table["low"] * 1.01)
     return table.assign(low=low)

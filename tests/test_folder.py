@@ -23,8 +23,8 @@ from matchlens.models import load as loading
 from matchlens.models.base import load_base
 from matchlens.models.folder import find
 from matchlens.models.weights import Weights
-from matchlens.prompts import QWEN3
 from tiny import edit
+from tiny_decoders import QWEN3
 
 INDEX = "model.safetensors.index.json"
 

@@ -33,8 +33,9 @@ from matchlens.corpora.lines import odd_id
 from matchlens.directions import Cut, Direction
 from matchlens.errors import MOST, InputError, MatchlensWarning
 from matchlens.models.folder import find
-from matchlens.prompts import QWEN3, Prompt
+from matchlens.prompts import Prompt
 from matchlens.ranking import parse_measure
+from tiny_decoders import QWEN3
 
 MOST_MIB, MOST_SECONDS = 64, 20
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from benchmarks.gated import gate_slopes, gated_scores
 from transformers import AttentionInterface
 
 import matchlens
@@ -15,7 +16,7 @@ import tiny as tiny_models
 import tiny_decoders
 from matchlens import InputError, Part
 from matchlens.directions import Cut
-from matchlens.gating import gate_slopes, gated_scores, integrate, word_attention
+from matchlens.gating import integrate, word_attention
 from matchlens.models import attend
 from matchlens.models.attend import Gate
 from matchlens.models.check import CheckError
@@ -350,13 +351,6 @@ def test_one_forward_and_one_backward_pass(bert, pairs):
     for hook in hooks:
         hook.remove()
     assert sum(calls) == LAYERS * len(pairs)
-
-
-def test_gates_of_another_shape_are_refused(bert, pairs):
-    with pytest.raises(
-        InputError, match=r"gates have the shape \(2, 2, 5, 5\); expected \(2, 2, 6"
-    ):
-        gated_scores(bert, pairs, np.ones((LAYERS, HEADS, 5, 5)))
 
 
 def test_weights_made_under_inference_mode_are_refused(pairs):

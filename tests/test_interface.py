@@ -15,12 +15,12 @@ from matchlens import Cut, Direction, InputError, Pair, PairSet, Part
 from matchlens.batching import Pairing
 from matchlens.live.server import LivePage
 from matchlens.models.serving import Serving
-from matchlens.prompts import BGE, QWEN3
 from matchlens.studies.attention.contrasts import Thresholds
 from test_corpora_irds import NAME, QRELS, QUERIES, ROWS, Docs, Qrels, Queries, register
 from test_frames import beir_folder
 from test_looking import graded
 from test_wrap import CrossEncoder
+from tiny_decoders import BGE, QWEN3
 
 __all__ = ["register"]  # a fixture
 

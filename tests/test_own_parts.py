@@ -361,7 +361,9 @@ def test_a_word_is_split_where_a_part_ends_in_it(tiny):
 
 def test_own_parts_are_screened_as_their_cuts(tiny, own_pairs):
     """The slope of a part's gate is that of the scores between cuts, and D's stays the union."""
-    from matchlens.gating import gate_slopes, walk_gated
+    from benchmarks.gated import gate_slopes
+
+    from matchlens.gating import walk_gated
     from matchlens.models.attend import Gate
     from matchlens.models.part_layout import PartLayout
 

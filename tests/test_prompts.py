@@ -14,8 +14,9 @@ from matchlens import InputError, Pair, Part
 from matchlens.batching import Pairing, gathered, spans_of
 from matchlens.models.folder import find
 from matchlens.models.prompted import answer, prompted_rows
-from matchlens.prompts import BGE, QWEN3, Prompt
+from matchlens.prompts import Prompt
 from test_decoders import card_ids
+from tiny_decoders import BGE, QWEN3
 
 AWKWARD = (
     ("who sat?", "the cat sat."),

@@ -10,7 +10,6 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matchlens.errors import InputError
 from matchlens.ranking import Candidates, shift, shifts
 
 
@@ -59,7 +58,10 @@ def test_overlap_is_the_mean_over_all_orders_of_both(pair, k):
 
     a, b = pair
     expected = (chances(a) * chances(b)).sum() / min(k, len(a))
-    assert shift([one(len(a))], a, b, k=k).overlap[0] == pytest.approx(expected, abs=1e-12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shifts, "TOP", k)
+        found = shift([one(len(a))], a, b).overlap[0]
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_score_change_and_its_spread_are_over_candidates():
@@ -90,11 +92,11 @@ def test_queries_keep_their_place_and_candidates_have_no_order():
     generator = np.random.default_rng(7)
     scores, original = generator.integers(0, 6, (2, 60)).astype(np.float64)
     queries = [one(size, str(size), start) for size, start in ((10, 0), (30, 10), (20, 40))]
-    whole = shift(queries, scores, original, k=5)
+    whole = shift(queries, scores, original)
     for number, query in enumerate(queries):
         mixed = generator.permutation(len(query.rows))
         same = Candidates("dl19", query.qid, query.rows[mixed], query.grades, query.ideal)
-        alone = shift([same], scores, original, k=5)
+        alone = shift([same], scores, original)
         for name in ("score_change", "score_sd", "tau_b", "overlap"):
             assert getattr(alone, name)[0] == pytest.approx(getattr(whole, name)[number], rel=1e-12)
 
@@ -108,9 +110,3 @@ def test_single_precision_is_subtracted_in_double():
 
 def test_no_query_gives_nothing():
     assert len(shift([], np.zeros(2), np.zeros(2)).tau_b) == 0
-
-
-@pytest.mark.parametrize("k", [0, -1])
-def test_a_depth_below_one_is_refused(k):
-    with pytest.raises(InputError, match="depth"):
-        shift([one(2)], np.zeros(2), np.ones(2), k=k)

@@ -491,7 +491,7 @@ def test_workers_give_the_same_bytes(tiny32, tiny_folder, tiny_pairs, tmp_path):
     first = ShardedRunner()(tiny32, tiny_pairs, CONDITIONS)
     try:
         same(first, ShardedRunner(tmp_path, workers)(tiny32, tiny_pairs, CONDITIONS))
-        processes = workers.processes
+        processes = [worker.process.pid for worker in workers._workers]
     finally:
         workers.close()
     assert len(processes) == 2

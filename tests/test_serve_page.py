@@ -61,7 +61,7 @@ def browser(window, page):
     window.until(FOLLOWED)
     yield window
     window.unhurt(f"http://127.0.0.1:{page.port}/", "about:", "blob:")
-    chromium.wait(lambda: not page.worker.load)
+    chromium.wait(lambda: not page.worker._jobs())
 
 
 def press(browser, css: str) -> None:

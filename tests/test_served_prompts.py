@@ -23,8 +23,9 @@ from matchlens.models import prompted
 from matchlens.models.check import CheckError
 from matchlens.models.checks import tokens
 from matchlens.models.folder import TEMPLATE, find
-from matchlens.prompts import KNOWN, QWEN3, Prompt, known_prompt
+from matchlens.prompts import KNOWN, Prompt, known_prompt
 from test_cli import call
+from tiny_decoders import QWEN3
 
 JUDGE = (
     "<|im_start|>system\nJudge{% for m in messages if m.role == 'system' %} {{ m.content if "

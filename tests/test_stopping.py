@@ -124,7 +124,7 @@ def test_a_killed_worker_is_told_from_a_stopped_one(
             for found in outcomes(*given):
                 yield found
                 stop.requested = asked
-                os.kill(workers.processes[0], signal.SIGKILL)
+                os.kill(workers._workers[0].process.pid, signal.SIGKILL)
 
         monkeypatch.setattr(workers, "outcomes", killed)
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks.gated import gate_slopes, gated_scores
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.models.mt5 import modeling_mt5
 from transformers.models.t5 import modeling_t5
@@ -287,12 +288,6 @@ def test_studies_and_explain_through_the_command_line(tmp_path):
     assert (tmp_path / "c" / "explain.html").exists()
 
 
-def test_circuits_are_refused_by_name(plain):
-    pairs = matchlens.choose(matchlens.demo.load(), queries=4, easy=1)
-    with pytest.raises(InputError, match="not computed for an encoder-decoder"):
-        matchlens.circuits(plain, pairs)
-
-
 def test_gates_are_the_cuts(model):
     pairs = tiny.pairs(4)
     gates = np.ones((LAYERS, HEADS, 6, 6))
@@ -300,9 +295,9 @@ def test_gates_are_the_cuts(model):
     gates[1, 2, Part.Q, Part.D] = 0
     cut = "DEC->D", "Q->D#1.2"
     conditions = {"both": [Cut.parse(one) for one in cut]}
-    got = gating.gated_scores(model, pairs, gates)
+    got = gated_scores(model, pairs, gates)
     np.testing.assert_allclose(got, run(model, pairs, conditions).scores.of("both"), atol=1e-10)
-    slopes = gating.gate_slopes(model, pairs).slopes
+    slopes = gate_slopes(model, pairs).slopes
     assert np.abs(slopes[:, ENCODER:, :, Part.DEC]).max() > 1e-3
     assert not slopes[:, :ENCODER, :, Part.DEC].any()
     assert not slopes[:, ENCODER:, :, Part.Q].any()

@@ -22,10 +22,11 @@ from matchlens.corpora import Pair
 from matchlens.models import check
 from matchlens.models.checks import tokens as checked
 from matchlens.parts import Part
-from matchlens.prompts import QWEN3, Prompt
+from matchlens.prompts import Prompt
 from matchlens.tokenizing import usable
 from test_cli import call
 from tiny import edit
+from tiny_decoders import QWEN3
 
 LONG = " ".join(tiny.WORDS * 8)
 TEXTS = [

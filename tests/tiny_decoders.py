@@ -26,9 +26,13 @@ from transformers import (
 )
 
 import tiny
-from matchlens.prompts import BGE, MXBAI, QWEN3, Prompt
+from matchlens.prompts import KNOWN, Prompt
 
 FAMILIES = ("qwen3", "gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2")
+QWEN3, BGE, MXBAI = (
+    next(entry.prompt for entry in KNOWN if entry.name == name)
+    for name in ("Qwen3-Reranker", "bge-reranker-v2-gemma", "mxbai-rerank-v2")
+)
 PLAIN = Prompt(("query: {query}\n", "passage: {passage}", "\nRelevant:"), "yes", "no", begin=True)
 """A prompt for types that have none of their own."""
 PROMPTS = {

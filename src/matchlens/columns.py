@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pandas as pd
@@ -75,10 +75,8 @@ def check_columns(table: pd.DataFrame) -> None:
             raise ValueError(f"column {name!r} counts beyond {MOST_PLACE:,}")
 
 
-def parquet(
-    stream: BinaryIO, columns: Sequence[str] | None = None, limit: int | None = None
-) -> pd.DataFrame:
-    """Some or all columns of a table of texts, numbers and truth values.
+def parquet(stream: BinaryIO, limit: int | None = None) -> pd.DataFrame:
+    """A table of texts, numbers and truth values.
 
     It may take ``limit`` bytes in memory, :data:`MOST_TABLE` where None.
 
@@ -121,7 +119,7 @@ def parquet(
         raise ValueError(f"it takes {needed:,} bytes, more than {limit:,}")
     stream.seek(0)
     file = pq.ParquetFile(stream, read_dictionary=texts, pre_buffer=False, **limits)
-    table = file.read(None if columns is None else list(columns), use_threads=False)
+    table = file.read(use_threads=False)
     expanded = sum(
         call("sum", [call("binary_length", [chunk.dictionary]).take(chunk.indices)]).as_py() or 0
         for column in table.columns

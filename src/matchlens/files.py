@@ -274,9 +274,3 @@ def stamp_of(stream: BinaryIO) -> Stamp:
     stream.seek(0)
     digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
     return {"bytes": stream.seek(0, os.SEEK_END), "sha256": digest}
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that after any fault, even of power, it is complete or absent."""
-    with Folder.open(path.parent) as folder:
-        folder.write(path.name, content)

@@ -144,48 +144,10 @@ def walk_gated(
     return (-logits if model.negate else logits).unflatten(0, (conditions, -1))
 
 
-@dataclass(frozen=True)
-class Slopes:
-    """Scores, and their derivatives by gates, both in logits."""
-
-    scores: Float[np.ndarray, " pair"]
-    slopes: Float[np.ndarray, "pair layer head row_part column_part"]
-
-
-def gated_scores(
-    model: Reranker,
-    pairs: Sequence[Pair],
-    gates: Float[np.ndarray, "layer head row_part column_part"],
-    *,
-    batch_tokens: int | None = None,
-) -> Float[np.ndarray, " pair"]:
-    """Scores of pairs whose attention weights are multiplied by gates after the softmax.
-
-    Args:
-        model: a loaded reranker.
-        pairs: queries with passages.
-        gates: a factor for each layer, head, row part and column part (the six of
-            :class:`matchlens.Part`, in order).
-        batch_tokens: most places of a batch; the model's default where None.
-
-    Raises:
-        InputError: if the gates have another shape, or a pair cannot be encoded.
-
-    >>> import matchlens
-    >>> model = matchlens.load("demo")
-    >>> pair = matchlens.Pair("q", "d", "warm tea", "Tea is best served warm.", 3)
-    >>> untouched = gated_scores(model, [pair], np.ones((12, 12, 6, 6)))
-    >>> bool(abs(untouched[0] - matchlens.score(model, [pair])[""][0]) < 1e-4)
-    True
-    """
-    tables = _checked(model, gates)
-    check_gates(model)
-    return _scores(model, pairs, tables, batch_tokens)
-
-
-def _scores(
+def scores_under(
     model: Reranker, pairs: Sequence[Pair], tables: Tensor, batch_tokens: int | None = None
-) -> np.ndarray:
+) -> Float[np.ndarray, " pair"]:
+    """Scores under gates, ``tables`` by layer, head and direction, for all pairs alike."""
     out = np.zeros(len(pairs), dtype=model.score_dtype)
     budget = batch_tokens or model.batch_tokens
     refresh(model.family.module)
@@ -200,40 +162,6 @@ def _scores(
                 scores = walk_gated(model, grid, model.family.embed(batch), 1, gate)
                 out[batch.pairs + chunk.start] = scores[0].cpu().numpy()
     return out
-
-
-def gate_slopes(
-    model: Reranker,
-    pairs: Sequence[Pair],
-    gates: Float[np.ndarray, "layer head row_part column_part"] | None = None,
-    *,
-    batch_tokens: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Slopes:
-    """The derivative of every pair's score by every gate, by one forward and one backward pass.
-
-    Args:
-        model: a loaded reranker.
-        pairs: queries with passages.
-        gates: where the derivative is taken; all gates at 1 where None.
-        batch_tokens: most places of a batch; the model's default where None.
-        progress: called with pairs done and pairs in all.
-
-    Raises:
-        InputError: if the gates have another shape, a pair cannot be encoded, or a score is not
-            finite.
-
-    >>> import matchlens
-    >>> pair = matchlens.Pair("q", "d", "warm tea", "Tea is best served warm.", 3)
-    >>> gate_slopes(matchlens.load("demo"), [pair]).slopes.shape
-    (1, 12, 12, 6, 6)
-    """
-    tables = None if gates is None else _checked(model, gates)
-    check_gates(model)
-    shape = (len(pairs), model.family.n_layers, model.family.n_heads, PARTS, PARTS)
-    slopes = np.zeros(shape, model.score_dtype)
-    scores = stream_slopes(model, pairs, slopes.__setitem__, tables, batch_tokens, progress)
-    return Slopes(scores, slopes)
 
 
 def stream_slopes(
@@ -335,14 +263,8 @@ def check_finite(model: Reranker, scores: np.ndarray, pairs: Sequence[Pair]) -> 
         )
 
 
-def _checked(model: Reranker, gates: np.ndarray) -> Tensor:
-    family = model.family
-    wanted = (family.n_layers, family.n_heads, PARTS, PARTS)
-    if gates.shape != wanted:
-        raise InputError(
-            f"gates have the shape {gates.shape}; expected {wanted}: layers, heads, row parts and "
-            "column parts of the model"
-        )
+def as_tables(model: Reranker, gates: np.ndarray) -> Tensor:
+    """Gates by layer, head and direction, as the model takes them."""
     kind = torch.float64 if model.dtype == "float64" else torch.float32
     return torch.as_tensor(gates, dtype=kind, device=model.device)
 
@@ -458,7 +380,7 @@ def check_gates(model: Reranker) -> None:
         return
     draw = np.random.default_rng(0)
     shape = (model.family.n_layers, model.family.n_heads, PARTS, PARTS)
-    tables = _checked(model, draw.uniform(size=shape))
+    tables = as_tables(model, draw.uniform(size=shape))
     items = [_written_by_hand(model, tables)]
     if items[0].ok:
         items += _differences(model, tables)
@@ -511,7 +433,7 @@ def _differences(model: Reranker, tables: Tensor) -> Iterator[Item]:
     off = np.inf
     for step in STEPS:
         gates = (ones + step * tables, ones - step * tables)
-        above, below = (_scores(model, PAIRS, each).astype(np.float64) for each in gates)
+        above, below = (scores_under(model, PAIRS, each).astype(np.float64) for each in gates)
         expected = (above - below) / (2 * step)
         off = min(off, float((np.abs(along - expected) / np.maximum(1, np.abs(expected))).max()))
         if off <= NEAR:

@@ -43,7 +43,7 @@ class Prompt:
         InputError: if the texts are not in the pieces once each, an answer is empty,
             a place is named where it is not filled, or a text holds a lone surrogate.
 
-    >>> BGE.filled("who {sat}", "a cat").__next__()
+    >>> known_prompt("gemma").prompt.filled("who {sat}", "a cat").__next__()
     ('A: who {sat}', {<Part.Q: 1>: (3, 12)})
     """
 
@@ -99,7 +99,7 @@ class Prompt:
     def relevance(self) -> str:
         """How the score comes of the answers' logits.
 
-        >>> QWEN3.relevance
+        >>> known_prompt("qwen3").prompt.relevance
         "z('yes') - z('no')"
         """
         return f"z({self.yes!r})" + ("" if self.no is None else f" - z({self.no!r})")
@@ -265,12 +265,3 @@ def _called(origins: Sequence[str]) -> str:
 
 BY_TYPE = ", by its type alone"
 """How the source of a prompt ends that nothing in a model's folder asks for."""
-
-QWEN3 = next(entry.prompt for entry in KNOWN if entry.name == "Qwen3-Reranker")
-"""Qwen3-Reranker's, after its model card: the middle is turned into tokens as one text."""
-
-BGE = next(entry.prompt for entry in KNOWN if entry.name == "bge-reranker-v2-gemma")
-"""bge-reranker-v2-gemma's, after FlagEmbedding: five pieces behind the begin-of-text token."""
-
-MXBAI = next(entry.prompt for entry in KNOWN if entry.name == "mxbai-rerank-v2")
-"""mxbai-rerank-v2's, after its own package."""

@@ -12,9 +12,10 @@ from matchlens.arguments import typed
 from matchlens.corpora import Pair
 from matchlens.corpora.frame import pairs_of
 from matchlens.corpora.lines import blank
-from matchlens.directions import Cut, How
+from matchlens.directions import Cut
 from matchlens.errors import InputError, MatchlensWarning, brief
 from matchlens.models import load
+from matchlens.plan import PUT_IN
 from matchlens.results import Result
 from matchlens.runners import run
 from matchlens.studies.explaining import explain
@@ -29,8 +30,6 @@ except ImportError:  # the module can be read without it
     pt = None
 
 Transformer: Any = object if pt is None else pt.Transformer
-OVER_ALL = (How.MEAN, How.RESAMPLE)
-"""Ways of cutting that take what they put in from other pairs of a run."""
 
 
 @typed
@@ -73,7 +72,7 @@ class Reranker(Transformer):
         self.model, self.cut = model, Cut.of(cut)
         self.text_field, self.batch_tokens = text_field, batch_tokens
         self.cut.check(model.family.n_layers, model.family.n_heads, f"model {model.name!r}")
-        if self.cut.how in OVER_ALL:
+        if self.cut.how in PUT_IN:
             raise InputError(
                 f"cut {str(self.cut)!r}: ~{self.cut.how} takes values from other pairs, which "
                 "come in batches here; expected one of zero, mask, sink"

@@ -167,7 +167,7 @@ class Snapshot:
         """
         if name not in self._tables:
             with self._checked(name) as stream:
-                table = parquet(stream, None, self._left)
+                table = parquet(stream, self._left)
                 check_columns(table)
             self._left -= int(table.memory_usage(index=False, deep=True).sum())
             self._tables[name] = table

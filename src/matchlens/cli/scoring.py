@@ -16,6 +16,7 @@ from matchlens.corpora.lines import MAX_LINE, is_unicode, json_line, numbered
 from matchlens.directions import Cut, How
 from matchlens.errors import InputError
 from matchlens.options import BatchTokens, Cuts, ModelSettings, Prefixes
+from matchlens.plan import PUT_IN
 from matchlens.settings import COLLECTION, Effect, option, settings
 
 HELP = """Score pairs without a cut and under each cut; JSON lines in, JSON lines out.
@@ -30,8 +31,6 @@ Example:
 """
 EXAMPLE = '{"query": "...", "text": "..."}'
 CHUNK = 4096
-OVER_ALL = (How.MEAN, How.RESAMPLE)
-"""Cuts that take replacements from the other pairs: all pairs are scored together."""
 
 
 @settings(panel=COLLECTION, effect=Effect.INPUT)
@@ -58,7 +57,7 @@ def score(settings: ScoreSettings) -> None:
     check_cuts(cuts, folder, settings.sets)
     rows = read_pairs(settings.pairs, settings.query_prefix, settings.passage_prefix)
     every = [*map(Cut.parse, cuts), *chain.from_iterable(settings.sets.values())]
-    size = None if any(cut.how in OVER_ALL for cut in every) else CHUNK
+    size = None if any(cut.how in PUT_IN for cut in every) else CHUNK
     resampled = any(cut.how is How.RESAMPLE for cut in every)
     chunk, done = list(islice(rows, size)), 0
     from matchlens.studies.scoring import score as score_pairs

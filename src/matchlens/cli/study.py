@@ -212,7 +212,7 @@ class Whole:
         out, size = job.settings.out, self.settings.size
         with job.running() as (model, runner):
             from matchlens.models.base import load_base
-            from matchlens.report import conclusions
+            from matchlens.report import conclusions, page
             from matchlens.studies.cost import rate
             from matchlens.studies.study import study as run_studies
 
@@ -242,14 +242,7 @@ class Whole:
             show(conclusions.text(result))
             if after is not None:
                 after(done.results)
-            write_page(out, job.quiet)
-
-
-def write_page(folder: Path, quiet: bool) -> None:
-    """Write the page of a results folder and print where it is."""
-    from matchlens.report import page
-
-    say(f"the page is {page.write(folder)}", quiet)
+            say(f"the page is {page.write(out)}", job.quiet)
 
 
 def report(settings: ReportSettings) -> None:

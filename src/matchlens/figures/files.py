@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from matchlens.errors import InputError
 from matchlens.figures.page import DPI, PaperFigure, style
-from matchlens.files import write_whole
+from matchlens.files import Folder
 
 METADATA: dict[str, dict[str, str | None]] = {
     "svg": {"Date": None, "Creator": None},
@@ -68,9 +68,10 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for ending, content in render(figure).items():
-            paths.append(folder / f"{name}.{ending}")
-            write_whole(paths[-1], content)
+        with Folder.open(folder) as opened:
+            for ending, content in render(figure).items():
+                paths.append(folder / f"{name}.{ending}")
+                opened.write(paths[-1].name, content)
     except OSError as error:
         raise InputError(
             f"cannot write the figure to {str(folder)!r}: {error.strerror or error}; "

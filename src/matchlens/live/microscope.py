@@ -131,7 +131,6 @@ class Microscope:
         self._parts = tuple(_parts_of(model) for model in self.models)
         self._scores: OrderedDict[tuple[object, ...], Score] = OrderedDict()
         self._kept = Kept()
-        self.runs = 0  # of a model
 
     def about(self) -> dict[str, object]:
         """What the page needs before its first request."""
@@ -298,7 +297,6 @@ class Microscope:
             missing = list(range(len(keys)))
         scores = {key: self._scores[key] for key in keys if key in self._scores}
         if missing:
-            self.runs += 1
             pairs = experiment.pairs
             out = run(model, [pairs[place] for place in missing], {"cut": list(cuts)})
             rows = zip(out.scores.of("cut").tolist(), out.tokens, out.truncated, strict=True)
@@ -332,7 +330,6 @@ class Microscope:
         key = _key("why", plain)
         answer = self._kept.get(key)
         if answer is None:
-            self.runs += 1
             result = explain_pairs(
                 self.models[plain.model],
                 plain.pairs,
@@ -359,7 +356,6 @@ class Microscope:
         return python_lines(self.models[experiment.model], self.known.on(experiment))
 
     def _explain(self, experiment: Experiment, sharing: Sharing) -> Result:
-        self.runs += 1
         options = replace(sharing, cuts=experiment.cuts)
         return explain_pairs(
             self.models[experiment.model], experiment.pairs, (0, 1), options, swap=False
@@ -395,7 +391,6 @@ class Microscope:
                     f"cut {str(cut)!r:.80} puts in what other passages read, so that words and "
                     "heads have no contributions; expected another how for these: zero, mask, sink"
                 )
-        self.runs += 1
         gating.check_gates(model)
         slopes: dict[int, np.ndarray] = {}
 

@@ -86,12 +86,6 @@ class Worker:
         with self._changed:
             self._cancel(job)
 
-    @property
-    def load(self) -> int:
-        """Jobs that wait or run."""
-        with self._changed:
-            return len(self._jobs())
-
     def close(self) -> None:
         """Cancel everything and end the thread, which looks between two layers."""
         with self._changed:

@@ -47,15 +47,6 @@ class Scores:
         for name in conditions:
             self.values[self.conditions.index(name), numbers] = scores
 
-    def merge(self, other: Scores) -> Scores:
-        """Scores of both; each pair and condition may have been observed by one of them only."""
-        if self.conditions != other.conditions or self.values.shape != other.values.shape:
-            raise ValueError("scores of other conditions or pairs cannot be merged")
-        if (~np.isnan(self.values) & ~np.isnan(other.values)).any():
-            raise ValueError("a pair was scored twice")
-        merged = np.where(np.isnan(self.values), other.values, self.values)
-        return Scores(self.conditions, merged)
-
     def of(self, condition: str) -> Float[np.ndarray, " pair"]:
         """The scores under one condition."""
         return self.values[self.conditions.index(condition)]

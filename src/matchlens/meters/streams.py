@@ -1,4 +1,4 @@
-"""Means, variances and histograms that stream and merge: what is kept when pairs are not."""
+"""Means, variances and histograms that stream: what is kept when pairs are not."""
 
 from __future__ import annotations
 
@@ -93,9 +93,3 @@ class Histogram:
         known = ~np.isnan(flat)
         added = np.bincount(element[known] * bins + place[known], minlength=elements * bins)
         self.counts = self.counts + added.reshape(self.counts.shape)
-
-    def merge(self, other: Histogram) -> Histogram:
-        """The counts of both."""
-        if not np.array_equal(self.edges, other.edges):
-            raise ValueError("histograms with other bins cannot be merged")
-        return Histogram(self.edges, self.counts + other.counts)

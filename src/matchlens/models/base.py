@@ -25,7 +25,7 @@ class Base:
     layers: tuple[QK, ...]
 
 
-def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -> Base:
+def load_base(model: str | Path | ModelFolder) -> Base:
     """Load the query and key weights of a model; it needs no head that scores and no tokenizer.
 
     Args:
@@ -40,7 +40,7 @@ def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -
     (12, torch.Size([12, 32, 384]))
     """
     named = not isinstance(model, ModelFolder)
-    folder = find(model, revision, scores=False) if named else model
+    folder = find(model, scores=False) if named else model
     check_positions(folder)
     folder.say_files()
     family = class_of_family(folder.model_type)

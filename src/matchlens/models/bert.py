@@ -32,7 +32,7 @@ class Roberta(Family):
     token_types = 1
 
     def logits(self, states: RowStates, parts: PartNumbers) -> Tensor:
-        """The classification head, which reads the ``<s>`` row."""
+        """The classification head, which reads the first row."""
         return self.module.classifier(states)
 
 
@@ -58,9 +58,7 @@ class Electra(Family):
         project = getattr(self.body, "embeddings_project", None)
         return states if project is None else project(states)
 
-    def logits(self, states: RowStates, parts: PartNumbers) -> Tensor:
-        """The classification head, which reads the CLS row."""
-        return self.module.classifier(states)
+    logits = Roberta.logits
 
 
 class Albert(Family):

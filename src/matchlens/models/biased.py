@@ -24,6 +24,7 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import (
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call, attend
+from matchlens.models.bert import Roberta
 from matchlens.models.family import Context, Family, PartNumbers, RowStates, States
 from matchlens.models.qk import QK
 from matchlens.parts import PADDING
@@ -116,9 +117,7 @@ class MPNet(Biased):
         mixed = layer.attention.LayerNorm(layer.attention.attn.o(context) + states)
         return layer.output(layer.intermediate(mixed), mixed)
 
-    def logits(self, states: RowStates, parts: PartNumbers) -> Tensor:
-        """The classification head, which reads the ``<s>`` row."""
-        return self.module.classifier(states)
+    logits = Roberta.logits
 
     def qk(self, layer: int) -> QK:
         """The query and key weights of the layer; the bias is beside them."""

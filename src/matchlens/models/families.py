@@ -91,7 +91,6 @@ CHECKED = (
     "sentence-transformers; adapters against what peft merges."
 )
 """How the list was checked."""
-HEADS = ("model", "type", "score", "prompt", "run here on", "note")
 
 
 @cache  # every load asks
@@ -125,15 +124,6 @@ def known_as_text() -> Iterator[str]:
         yield f"{name} ({kind})"
         yield f"  {how}" + ("" if model.refused else f"; {real}")
         yield from (f"  {line}" for line in (f"prompt {prompt}", note) if not line.endswith("-"))
-
-
-def known_as_markdown() -> Iterator[str]:
-    """The list as the page in the docs has it."""
-    yield "| " + " | ".join(HEADS) + " |"
-    yield "|---" * len(HEADS) + "|"
-    for model in known_models():
-        name, *rest = model.cells
-        yield f"| `{name}` | " + " | ".join(cell.replace("|", "\\|") for cell in rest) + " |"
 
 
 def unsure_texts(model_type: str, name: str, source: str, *, prompted: bool) -> Iterator[str]:

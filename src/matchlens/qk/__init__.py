@@ -5,7 +5,7 @@ Token i reads token j with the weight `x_j^T A x_i`, `A = W_K^T W_Q`, kept as it
 Reference: the science page, section 5.
 """
 
-from matchlens.qk.algebra import Triplets, alignment, matrix, symmetric_share, triplets
+from matchlens.qk.algebra import Triplets, alignment, symmetric_share, triplets
 from matchlens.qk.association import Association, spearman, spearman_of_rows
 from matchlens.qk.controls import Crossed, Null, RotationNull, crossed, gaussian_null, rotation_null
 from matchlens.qk.hypothesis import TERMS, Hypothesis, Shares
@@ -43,7 +43,6 @@ __all__ = [
     "distances",
     "gaussian_null",
     "logits_at",
-    "matrix",
     "mean_logits",
     "resampled_logits",
     "rotation_null",

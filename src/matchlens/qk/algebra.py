@@ -1,6 +1,6 @@
 """Trace, singular triplets and symmetry of the query-key matrices, from their thin factors.
 
-Nothing of size d x d is formed, but by :func:`matrix`, for one head.
+Nothing of size d x d is formed.
 """
 
 from __future__ import annotations
@@ -77,8 +77,6 @@ class Triplets:
         values: [head, k], s_k.
         cosines: [head, k], u_k . v_k, in [-1, 1].
         width: d.
-        left: [head, d, k], u_k as columns; None unless `vectors`.
-        right: [head, d, k], v_k as columns; None unless `vectors`.
 
     >>> svd = Triplets(np.array([[3.0, 1.0]]), np.array([[1.0, -1.0]]), width=4)
     >>> svd.alignment(), svd.alignment("positive"), svd.normalised()
@@ -88,23 +86,18 @@ class Triplets:
     values: Float[np.ndarray, "head k"]
     cosines: Float[np.ndarray, "head k"]
     width: int
-    left: Float[np.ndarray, "head d k"] | None = None
-    right: Float[np.ndarray, "head d k"] | None = None
 
-    def alignment(
-        self, variant: Variant = "all", *, above: float = ABOVE
-    ) -> Float[np.ndarray, " head"]:
+    def alignment(self, variant: Variant = "all") -> Float[np.ndarray, " head"]:
         """The sum of s_k u_k . v_k over some or all k.
 
         Args:
             variant: "all" (equal to the trace), "positive" (u_k . v_k > 0) or "above"
-                (u_k . v_k > `above`; one of the authors' figures).
-            above: cosine.
+                (u_k . v_k > .3; one of the authors' figures).
 
         Raises:
             InputError: if the variant is unknown.
         """
-        thresholds = {"all": -np.inf, "positive": 0.0, "above": above}
+        thresholds = {"all": -np.inf, "positive": 0.0, "above": ABOVE}
         if variant not in thresholds:
             raise InputError(
                 f"variant {variant!r} of the alignment is not known; expected one of "
@@ -140,12 +133,11 @@ def alignment(qk: QK) -> Float[np.ndarray, " head"]:
     return torch.einsum("hkd,hkd->h", pair.key, pair.query).numpy()
 
 
-def triplets(qk: QK, *, vectors: bool = False) -> Triplets:
+def triplets(qk: QK) -> Triplets:
     """Singular triplets of each head's A: QR of both thin factors, then an SVD of d_h x d_h.
 
     Args:
         qk: the weights of a layer.
-        vectors: whether to compute u_k and v_k, too.
 
     Raises:
         InputError: if the layer uses rotary position embeddings.
@@ -162,13 +154,7 @@ def triplets(qk: QK, *, vectors: bool = False) -> Triplets:
     # u_k . v_k = (key_basis u)_k . (query_basis v)_k, by way of the small key_basis^T query_basis
     turned = u.mT @ (key_basis.mT @ query_basis)
     cosines = (turned * vh).sum(-1).clamp(-1, 1)
-    return Triplets(
-        values=values.numpy(),
-        cosines=cosines.numpy(),
-        width=qk.width,
-        left=(key_basis @ u).numpy() if vectors else None,
-        right=(query_basis @ vh.mT).numpy() if vectors else None,
-    )
+    return Triplets(values=values.numpy(), cosines=cosines.numpy(), width=qk.width)
 
 
 def symmetric_share(qk: QK) -> Float[np.ndarray, " head"]:
@@ -196,25 +182,6 @@ def symmetric_share(qk: QK) -> Float[np.ndarray, " head"]:
     swapped = (across * across.mT).sum((1, 2))
     total = squares.numpy()
     return share((total + swapped.numpy()) / 2, total).clip(0, 1)
-
-
-def matrix(qk: QK, head: int) -> Float[np.ndarray, "d d"]:
-    """A = W_K^T W_Q of one head, d x d: `x_j^T A x_i` is the weight part of i reading j.
-
-    Args:
-        qk: the weights of a layer.
-        head: number of the head, from 0.
-
-    Raises:
-        InputError: if the layer has no such head, or uses rotary position embeddings.
-
-    >>> matrix(QK.of(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[2.0, 3.0]]])), 0)
-    array([[2., 0.],
-           [3., 0.]])
-    """
-    check_head(qk, head)
-    pair = factors(qk)
-    return (pair.key[head].mT @ pair.query[head]).numpy()
 
 
 def share(part: np.ndarray, total: np.ndarray) -> np.ndarray:

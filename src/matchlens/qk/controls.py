@@ -113,10 +113,6 @@ class Crossed:
         alignment: [head, key_head], NaN for a head's own key head.
         mean: mean of the alignment over the crossed heads.
         sd: its standard deviation (divisor n - 1; NaN where there is one only).
-        normalised: [head, key_head], trace / sum of singular values, NaN for the own key head;
-            None unless `normalised`.
-        normalised_mean: its mean; NaN unless `normalised`.
-        normalised_sd: its standard deviation; NaN unless `normalised`.
 
     >>> query = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
     >>> control = crossed(QK.of(query, query + 1))
@@ -127,17 +123,13 @@ class Crossed:
     alignment: Float[np.ndarray, "head key_head"]
     mean: float
     sd: float
-    normalised: Float[np.ndarray, "head key_head"] | None = None
-    normalised_mean: float = float("nan")
-    normalised_sd: float = float("nan")
 
 
-def crossed(qk: QK, *, normalised: bool = False) -> Crossed:
+def crossed(qk: QK) -> Crossed:
     """The control of the science page: K of one head with Q of another in the layer.
 
     Args:
         qk: the weights of a layer.
-        normalised: whether to compute the normalised trace, too: an SVD of d_h x d_h for each two.
 
     Raises:
         InputError: if the layer uses rotary position embeddings, or all heads share a key head.
@@ -158,19 +150,10 @@ def crossed(qk: QK, *, normalised: bool = False) -> Crossed:
     own = np.arange(len(key)) == np.array(qk.group)[:, None]
     traces = torch.einsum("hkd,gkd->hg", query, key).numpy()
     traces[own] = np.nan
-    if not normalised:
-        return Crossed(traces, *_mean_sd(traces))
-    query_rest = torch.linalg.qr(query.mT, mode="r").R
-    key_rest = torch.linalg.qr(key.mT, mode="r").R
-    totals = np.stack([torch.linalg.svdvals(key_rest @ rest.mT).sum(-1) for rest in query_rest])
-    shares = share(traces, totals)
-    return Crossed(traces, *_mean_sd(traces), shares, *_mean_sd(shares))
-
-
-def _mean_sd(values: Float[np.ndarray, "head key_head"]) -> tuple[float, float]:
-    known, nan = values[~np.isnan(values)], float("nan")
-    mean = float(known.mean()) if len(known) else nan
-    return mean, float(known.std(ddof=1)) if len(known) > 1 else nan
+    known = traces[~np.isnan(traces)]
+    return Crossed(
+        traces, float(known.mean()), float(known.std(ddof=1)) if len(known) > 1 else np.nan
+    )
 
 
 @lru_cache(maxsize=16)

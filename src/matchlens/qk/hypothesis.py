@@ -110,8 +110,8 @@ class Shares:
     >>> share = np.tile([0.25, 0.0, 0.25, 0.0, 0.5], (1, 4, 1, 1))
     >>> one = np.ones((1, 4, 1))
     >>> shares = Shares(share, one, one, one, np.ones((1, 4), dtype=int))
-    >>> shares.of("QD", "matching"), shares.of("QD", "cross_reader", "cross_read")
-    (array([[0.5]]), array([[0.5]]))
+    >>> shares.share.shape
+    (1, 4, 1, 5)
     """
 
     share: Float[np.ndarray, "layer direction head term"]
@@ -121,22 +121,6 @@ class Shares:
     token_pairs: Int[np.ndarray, "layer direction"]
     directions: tuple[str, ...] = ORDER
     terms: tuple[str, ...] = tuple(TERMS)
-
-    def of(self, direction: str, *terms: str) -> Float[np.ndarray, "layer head"]:
-        """The share of some terms together in one reading direction.
-
-        Args:
-            direction: QD, DQ, QQ or DD.
-            terms: their names, such as "bias_query", "bias_key" for the bias terms.
-
-        Raises:
-            InputError: if a name is unknown.
-        """
-        for name, known in ((direction, self.directions), *((term, self.terms) for term in terms)):
-            if name not in known:
-                raise InputError(f"{name!r} is not known; expected one of {', '.join(known)}")
-        at = [self.terms.index(term) for term in terms]
-        return self.share[:, self.directions.index(direction)][..., at].sum(-1)
 
 
 class Hypothesis:
@@ -242,7 +226,7 @@ class Hypothesis:
         first: Float[np.ndarray, "layer direction head term"],
         second: Float[np.ndarray, "layer direction head term term_too"],
     ) -> None:
-        """Take the sums of other pairs, as :meth:`merge` does.
+        """Take the sums of other pairs.
 
         Args:
             counts: token pairs observed.
@@ -252,24 +236,6 @@ class Hypothesis:
         self.counts = self.counts + counts
         self.first = self.first + first
         self.second = self.second + second
-
-    def merge(self, other: Hypothesis) -> Hypothesis:
-        """The moments of both, which have observed different pairs.
-
-        Raises:
-            InputError: if their means, parts or weights differ.
-        """
-        known = ("means", "readers", "reads", "query_biases", "key_biases")
-        if self.sides != other.sides or not all(
-            torch.equal(getattr(self, name), getattr(other, name)) for name in known
-        ):
-            raise InputError(
-                "the two hypotheses differ in means, parts or weights; expected the same: make "
-                "both with the same arguments"
-            )
-        merged = copy.copy(self)
-        merged.add(other.counts, other.first, other.second)
-        return merged
 
     def result(self) -> Shares:
         """The shares over all token pairs observed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -126,7 +126,7 @@ class MeanStates:
         sums: Float[np.ndarray, "key layer side d"],
         counts: Int[np.ndarray, "key layer"],
     ) -> None:
-        """Take the :attr:`sums` of other pairs, as :meth:`merge` does, without a copy of these.
+        """Take the :attr:`sums` of other pairs.
 
         Args:
             keys: (query, class).
@@ -137,38 +137,16 @@ class MeanStates:
             self._sums[key] = self._sums.get(key, 0) + total
             self._counts[key] = self._counts.get(key, 0) + count
 
-    def merge(self, other: MeanStates) -> MeanStates:
-        """The states of both, which have observed different pairs.
+    def result(self) -> Means:
+        """The means over the queries observed so far.
 
         Raises:
-            InputError: if they differ in shape or parts.
-        """
-        if self._shape != other._shape:
-            raise InputError(
-                f"mean states of {self._shape} cannot be merged with those of {other._shape}; "
-                "expected the same layers, width and parts: make both with the same arguments"
-            )
-        merged = MeanStates(*self._shape)
-        for states in (self, other):
-            merged.add(*states.sums)
-        return merged
-
-    def result(self, queries: Collection[Hashable] | None = None) -> Means:
-        """The means over the queries observed so far, or over some of them.
-
-        Args:
-            queries: those to take; all where None. The science page wants other queries than
-                those that colour the plot.
-
-        Raises:
-            InputError: if no pair of those queries has been observed, or a state is not finite.
+            InputError: if no pair has been observed, or a state is not finite.
             InputError: if a layer has observed other pairs than layer 0.
         """
         classes: dict[Hashable, list[np.ndarray]] = {}
         for key in sorted(self._sums, key=repr):  # the order of arrival must not round otherwise
             query, counts = key[0], self._counts[key]
-            if queries is not None and query not in queries:
-                continue
             if (counts != counts[0]).any() or not counts[0]:
                 raise InputError(
                     f"query {query!r} has {counts.tolist()} pairs by layer; expected the same "
@@ -190,10 +168,6 @@ class MeanStates:
         return Means(
             total[:, 0], total[:, 1], len(classes), tuple(classes), apart.transpose(0, 2, 1, 3)
         )
-
-    @property
-    def _shape(self) -> tuple[int, int, tuple[Part, ...], tuple[Part, ...]]:
-        return self.n_layers, self.width, self.query_parts, self.document_parts
 
 
 def in_parts(parts: Int[Tensor, "pair token"], chosen: Sequence[Part]) -> Tensor:

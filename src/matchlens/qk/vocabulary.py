@@ -28,7 +28,7 @@ class Matches:
         is_self: [token], whether no token has a larger logit than the reader's own.
 
     >>> qk = QK.of(torch.eye(2)[None], torch.eye(2)[None])
-    >>> strongest_matches(qk, 0, torch.eye(2)).self_rate
+    >>> strongest_matches(qk, 0, torch.eye(2), torch.eye(2)).self_rate
     1.0
     """
 
@@ -48,11 +48,10 @@ def strongest_matches(
     qk: QK,
     head: int,
     readers: Float[Tensor, "token d"],
-    read: Float[Tensor, "token d"] | None = None,
+    read: Float[Tensor, "token d"],
     *,
     top: int = 50,
     biases: bool = False,
-    different: bool = False,
 ) -> Matches:
     """The token pairs that a head's weights match best, under static vectors.
 
@@ -65,22 +64,21 @@ def strongest_matches(
             normalisation gives for the word embedding with a mean position and, say, the query's
             token type.
         read: [token, d], vectors of the same tokens as read ones (with, say, the document's token
-            type); the same as `readers` where None.
+            type).
         top: number of pairs wanted, at most; there are no more than tokens times tokens.
         biases: whether b_Q and b_K take part.
-        different: whether a token with itself is left out of the pairs (not of `best`).
 
     Raises:
         InputError: if the layer has no such head or uses rotary position embeddings, shapes do
             not fit, a number is not finite, or top is below 1.
 
     >>> qk = QK.of(torch.eye(2)[None], torch.eye(2)[None])
-    >>> matches = strongest_matches(qk, 0, torch.tensor([[1.0, 0.0], [2.0, 1.0]]), top=2)
+    >>> tokens = torch.tensor([[1.0, 0.0], [2.0, 1.0]])
+    >>> matches = strongest_matches(qk, 0, tokens, tokens, top=2)
     >>> matches.readers.tolist(), matches.read.tolist(), matches.logits.tolist(), matches.self_rate
     ([1, 0], [1, 1], [5.0, 2.0], 0.5)
     """
     check_head(qk, head)
-    read = readers if read is None else read
     _check(qk, readers, read, top)
     pair = factors(qk)
     rows = readers.detach().to("cpu", torch.float64) @ pair.query[head].mT
@@ -100,9 +98,6 @@ def strongest_matches(
         own = logits[numbers - start, numbers]
         largest, best[numbers] = logits.max(1)
         is_self[numbers] = own >= largest
-        if different:
-            logits[numbers - start, numbers] = -torch.inf
-            largest = logits.amax(1)
         # the block's `top` pairs are in the `top` rows with the largest maxima
         some = largest.topk(min(top, len(numbers))).indices
         values, at = logits[some].flatten().topk(min(top, len(some) * tokens))
@@ -110,11 +105,10 @@ def strongest_matches(
         strongest, places = torch.cat([strongest, values]), torch.cat([places, here])
         strongest, order = strongest.topk(min(top, len(strongest)))
         places = places[order]
-    places = places[strongest > -torch.inf]
     return Matches(
         readers=(places // tokens).numpy(),
         read=(places % tokens).numpy(),
-        logits=strongest[strongest > -torch.inf].numpy(),
+        logits=strongest.numpy(),
         best=best.numpy(),
         is_self=is_self.numpy(),
     )

@@ -188,7 +188,7 @@ class Verdict:
     p_corrected: float
 
 
-def decide(evidence: Sequence[Evidence], alpha: float = ALPHA) -> list[Verdict]:
+def decide(evidence: Sequence[Evidence]) -> list[Verdict]:
     """Decide several claims, corrected in two families: all that holds, all that does not.
 
     A claim whose contrary is shown does not hold, even if its own test is passed, too: an effect
@@ -196,7 +196,6 @@ def decide(evidence: Sequence[Evidence], alpha: float = ALPHA) -> list[Verdict]:
 
     Args:
         evidence: one for each claim.
-        alpha: level of both families.
 
     Source: Holm 1979.
 
@@ -213,9 +212,9 @@ def decide(evidence: Sequence[Evidence], alpha: float = ALPHA) -> list[Verdict]:
     verdicts = []
     families = (holm(np.where(decidable, p, np.nan)) for p in (p_holds, p_not))
     for claim, holds, fails in zip(evidence, *families, strict=True):
-        if fails <= alpha:
+        if fails <= ALPHA:
             verdicts.append(Verdict(NOT, claim.p_not, float(fails)))
-        elif holds <= alpha:
+        elif holds <= ALPHA:
             verdicts.append(Verdict(HOLDS, claim.p_holds, float(holds)))
         else:
             nearer = claim.p_not < claim.p_holds or np.isnan(claim.p_holds)
@@ -224,15 +223,13 @@ def decide(evidence: Sequence[Evidence], alpha: float = ALPHA) -> list[Verdict]:
     return verdicts
 
 
-def unready(
-    better: Float[np.ndarray, " q"], measure: str = "the measure", alpha: float = ALPHA
-) -> str:
+def unready(better: Float[np.ndarray, " q"], measure: str = "the measure") -> str:
     """Why no claim about a model can be decided on these queries; empty where one can."""
     n = len(better)
     if n < LEAST_QUERIES:
         return f"{counted(n, 'query')}; at least {LEAST_QUERIES} are needed"
     p = float(np.minimum(1.0, 2 * one_sided(better, 1)))
-    if not p <= alpha:
+    if not p <= ALPHA:
         return (
             f"the untouched model is not shown to be better than a random ranking ({measure}: "
             f"{printed(better.mean())} more, p = {printed(p)})"
@@ -240,15 +237,12 @@ def unready(
     return ""
 
 
-def queries_needed(
-    values: Float[np.ndarray, " q"], *, alpha: float = ALPHA, power: float = POWER
-) -> int | None:
+def queries_needed(values: Float[np.ndarray, " q"], *, alpha: float = ALPHA) -> int | None:
     """About how many queries would decide a one-sided test with 80% power, by what was observed.
 
     Args:
         values: `[q]`, what is tested against 0, as observed.
         alpha: level, already divided by the number of tests where they are corrected.
-        power: the wanted chance to decide.
 
     Returns:
         None where there is one query, or the observed mean is 0, on the wrong side, or so small
@@ -265,6 +259,6 @@ def queries_needed(
     if len(values) < 2 or not values.mean() > 0:
         return None
     mean, spread = float(values.mean()), float(values.std(ddof=1))
-    reach = float(ndtri(1 - alpha) + ndtri(power))
+    reach = float(ndtri(1 - alpha) + ndtri(POWER))
     needed = (reach * spread / mean) ** 2 + 1
     return None if needed > MOST_QUERIES else max(LEAST_QUERIES, int(np.ceil(needed)))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from matchlens.errors import InputError
 from matchlens.ranking.measures import Measure
 from matchlens.ranking.orders import by_orders
 from matchlens.ranking.ties import Candidates, Ranked, rank
@@ -40,13 +39,12 @@ def evaluate(
     *,
     tie_tol: float = 1e-5,
     seed: int = 0,
-    permutations: int = 1000,
 ) -> Evaluation:
     """Evaluate the ranking that the scores give to every query's candidates.
 
     Measures linear in position (nDCG, DCG, P, R, Rprec, RBP) are exact: each place of a tie group
     earns the group's mean gain. The others are evaluated by ir_measures on distinct scores;
-    where candidates of different grade tie, on seeded permutations inside the groups, which
+    where candidates of different grade tie, on 1,000 seeded permutations inside the groups, which
     depend on the seed and the query only.
 
     Args:
@@ -55,7 +53,6 @@ def evaluate(
         scores: `[n]`, relevance logits of all pairs.
         tie_tol: logits; neighbours closer than this are tied.
         seed: of the permutations.
-        permutations: orders drawn for a query that needs them, at least 2.
 
     Raises:
         InputError: a score is NaN or infinite, an option is out of range, or ERR meets a grade
@@ -75,22 +72,17 @@ def evaluate(
     if measure.linear:
         values = _linear(measure, queries, ranked)
         return Evaluation(values, np.zeros(len(queries)), False, ranked.wide_ties)
-    if permutations < 2:
-        raise InputError(
-            f"permutations is {permutations}; expected at least 2, for a standard error: "
-            "leave it out for 1000"
-        )
-    values, stderr, estimated = by_orders(measure, queries, ranked, seed, permutations)
+    values, stderr, estimated = by_orders(measure, queries, ranked, seed)
     return Evaluation(values, stderr, estimated, ranked.wide_ties)
 
 
 def random_expectation(
-    measure: Measure, queries: Sequence[Candidates], *, seed: int = 0, permutations: int = 1000
+    measure: Measure, queries: Sequence[Candidates], *, seed: int = 0
 ) -> Evaluation:
     """Evaluate the random ranking: all candidates of a query are one tie group."""
     rows = max((int(query.rows.max()) + 1 for query in queries), default=0)
     scores = np.zeros(rows)
-    return evaluate(measure, queries, scores, tie_tol=0.0, seed=seed, permutations=permutations)
+    return evaluate(measure, queries, scores, tie_tol=0.0, seed=seed)
 
 
 def movable(measure: Measure, queries: Sequence[Candidates]) -> Bool[np.ndarray, " q"]:

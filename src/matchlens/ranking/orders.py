@@ -12,13 +12,14 @@ from matchlens.errors import InputError
 from matchlens.ranking.measures import ORDER_FREE, Measure
 from matchlens.ranking.ties import Candidates, Ranked
 
+PERMUTATIONS = 1000  # of a query that needs them
 CELLS = 250_000  # graded places that go through ir_measures at a time
 FIRST_ONLY = frozenset({"RR", "Success"})  # these look no further than the first relevant passage
 ERR_TOP = 4  # the highest grade of ERR's gain, as gdeval.pl (TREC Web track) has it
 
 
 def by_orders(
-    measure: Measure, queries: Sequence[Candidates], ranked: Ranked, seed: int, permutations: int
+    measure: Measure, queries: Sequence[Candidates], ranked: Ranked, seed: int
 ) -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, " q"], bool]:
     """Evaluate every query on its order, or on permutations of its tie groups.
 
@@ -30,18 +31,18 @@ def by_orders(
     values = np.zeros(len(queries))
     stderr = np.zeros(len(queries))
     estimated = False
-    values_of = _evaluated(measure, queries, _orders(measure, queries, ranked, seed, permutations))
+    values_of = _evaluated(measure, queries, _orders(measure, queries, ranked, seed))
     for number, (x, repeats) in enumerate(values_of):
         estimated |= bool(repeats.sum() > 1)
         values[number] = np.average(x, weights=repeats)
         if np.ptp(x) > 0:
             squares = repeats @ (x - values[number]) ** 2
-            stderr[number] = np.sqrt(squares / (permutations - 1) / permutations)
+            stderr[number] = np.sqrt(squares / (PERMUTATIONS - 1) / PERMUTATIONS)
     return values, stderr, estimated
 
 
 def _orders(
-    measure: Measure, queries: Sequence[Candidates], ranked: Ranked, seed: int, permutations: int
+    measure: Measure, queries: Sequence[Candidates], ranked: Ranked, seed: int
 ) -> Iterator[tuple[Int[np.ndarray, "k n"], Int[np.ndarray, " k"]]]:
     """For each query, distinct orders of its grades and how often each was drawn.
 
@@ -58,7 +59,7 @@ def _orders(
         if measure.name in ORDER_FREE or not mixed.any():
             yield grades[None], np.ones(1, dtype=np.int64)
         else:
-            drawn = _draw(grades, group, _generator(seed, query), permutations)
+            drawn = _draw(grades, group, _generator(seed, query))
             if measure.name in FIRST_ONLY:
                 drawn *= drawn.cumsum(axis=1) == 1  # fewer orders that differ
             yield np.unique(drawn, axis=0, return_counts=True)
@@ -81,12 +82,11 @@ def _draw(
     grades: Int[np.ndarray, " n"],
     group: Int[np.ndarray, " n"],
     generator: np.random.Generator,
-    permutations: int,
 ) -> Int[np.ndarray, "k n"]:
     """Grades in rank order, permuted inside the groups."""
-    drawn = np.empty((permutations, len(grades)), dtype=grades.dtype)
+    drawn = np.empty((PERMUTATIONS, len(grades)), dtype=grades.dtype)
     step = max(1, CELLS // len(grades))
-    for start in range(0, permutations, step):
+    for start in range(0, PERMUTATIONS, step):
         here = drawn[start : start + step]
         keys = generator.random(here.shape) + (group - group[0])
         here[:] = grades[np.argsort(keys, axis=1)]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from matchlens.errors import InputError
 from matchlens.ranking.ties import Candidates, Ranked, rank
 
 BLOCK = 1 << 22  # pairs of candidates compared at once
+TOP = 10  # depth of the overlap
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Shift:
         score_change: `[q]`, mean over candidates of score minus original score, logits.
         score_sd: `[q]`, standard deviation of that change over the candidates (divisor n), logits.
         tau_b: `[q]`, Kendall's tau-b of the two orders, -1 to 1; NaN where either is constant.
-        overlap: `[q]`, expected share of the top k that the two rankings have in common, 0 to 1.
+        overlap: `[q]`, expected share of the top ten that the two rankings have in common, 0 to 1.
     """
 
     score_change: Float[np.ndarray, " q"]
@@ -37,23 +37,21 @@ def shift(
     original: Float[np.ndarray, " n"],
     *,
     tie_tol: float = 1e-5,
-    k: int = 10,
 ) -> Shift:
     """Compare a condition's scores with the original ones, query by query.
 
     Both orders have the tie groups of section 3. The overlap is
-    `sum_i P(i in top k of A) P(i in top k of B) / min(k, n)`, ties broken at random and
-    independently; so a ranking whose tie straddles rank k overlaps itself by less than 1.
+    `sum_i P(i in top 10 of A) P(i in top 10 of B) / min(10, n)`, ties broken at random and
+    independently; so a ranking whose tie straddles rank 10 overlaps itself by less than 1.
 
     Args:
         queries: the candidates of each query.
         scores: `[n]`, relevance logits under the condition.
         original: `[n]`, relevance logits of the untouched model.
         tie_tol: logits; neighbours closer than this are tied.
-        k: depth of the overlap, at least 1 rank.
 
     Raises:
-        InputError: a score is NaN or infinite, or an option is out of range.
+        InputError: a score is NaN or infinite, or the tolerance is negative.
         ValueError: a candidate's row is outside the scores.
 
     Source: Kendall 1945 (tau-b).
@@ -61,14 +59,12 @@ def shift(
     >>> import numpy as np
     >>> grades = np.array([0, 3, 1])
     >>> query = Candidates("", "1", np.arange(3), grades, ideal=grades)
-    >>> moved = shift([query], np.array([1.0, 3.0, 2.0]), np.array([0.0, 2.0, 4.0]), k=1)
+    >>> moved = shift([query], np.array([1.0, 3.0, 2.0]), np.array([0.0, 2.0, 4.0]))
     >>> moved.score_change, moved.overlap
-    (array([0.]), array([0.]))
+    (array([0.]), array([1.]))
     >>> round(float(moved.tau_b[0]), 3)
     0.333
     """
-    if k < 1:
-        raise InputError(f"k is {k}; expected a depth of at least 1 rank: leave it out for 10")
     cut, untouched = rank(queries, scores, tie_tol), rank(queries, original, tie_tol)
     count = len(queries)
     lengths = np.array([len(query.rows) for query in queries], dtype=np.int64)
@@ -80,7 +76,7 @@ def shift(
 
     change = scores[rows].astype(np.float64) - original[rows].astype(np.float64)
     centre = mean(change)
-    both = _in_top(cut, k) * _in_top(untouched, k)
+    both = _in_top(cut) * _in_top(untouched)
     shared = np.bincount(owner, weights=both, minlength=count)
 
     a, b = cut.unranked(cut.group), untouched.unranked(untouched.group)
@@ -93,13 +89,13 @@ def shift(
         score_change=centre,
         score_sd=np.sqrt(mean((change - centre[owner]) ** 2)),
         tau_b=np.array(tau, dtype=np.float64),
-        overlap=shared / np.minimum(k, lengths),
+        overlap=shared / np.minimum(TOP, lengths),
     )
 
 
-def _in_top(ranked: Ranked, k: int) -> Float[np.ndarray, " t"]:
-    """Probability of each candidate, in the queries' own order, of a place among the first k."""
-    share = np.clip((k - ranked.first) / ranked.size, 0, 1)
+def _in_top(ranked: Ranked) -> Float[np.ndarray, " t"]:
+    """Probability of each candidate, in the queries' own order, of a place among the first ten."""
+    share = np.clip((TOP - ranked.first) / ranked.size, 0, 1)
     return ranked.unranked(share[ranked.group])
 
 

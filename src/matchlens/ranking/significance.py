@@ -241,9 +241,8 @@ def bootstrap_t(
     *,
     seed: int = 0,
     resamples: int = 10_000,
-    level: float = 0.95,
 ) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
-    """Intervals of the mean over queries of several quantities that share the queries.
+    """95% intervals of the mean over queries of several quantities that share the queries.
 
     Each resample draws as many queries of every collection as there are, and yields
     `t* = (mean* - mean) / error*`; the interval is `mean - error * quantiles of t*`. Unlike the
@@ -256,7 +255,6 @@ def bootstrap_t(
         collections: the collection of each query; queries are resampled inside it.
         seed: of the resampling; all rows share the resamples.
         resamples: number of resamples.
-        level: nominal coverage.
 
     Returns:
         Lower and upper ends, `[c]`; NaN where there is no interval.
@@ -287,7 +285,6 @@ def bootstrap_t(
     error = np.sqrt(variance)
     step = max(1, BLOCK // max(queries, 1))
     width = max(1, BLOCK // resamples)
-    tail = 100 * (1 - level) / 2
     for left in range(0, conditions, width):
         here = slice(left, left + width)
         block = centred[:, here]
@@ -309,7 +306,7 @@ def bootstrap_t(
             )
         known = np.isnan(t).mean(axis=0) <= FLAT
         if known.any():
-            ends = np.nanpercentile(t[:, known], [tail, 100 - tail], axis=0)
+            ends = np.nanpercentile(t[:, known], [2.5, 97.5], axis=0)
             places = np.flatnonzero(known) + left
             low[places] = mean[places] - error[places] * ends[1]
             high[places] = mean[places] - error[places] * ends[0]

@@ -33,18 +33,11 @@ class ProcessExecutor:
     Args:
         spec: how a worker loads the model.
         number: of workers.
-        threads: of this machine that they share; those that torch uses here where None.
     """
 
-    def __init__(self, spec: ModelSpec, number: int, threads: int | None = None) -> None:
+    def __init__(self, spec: ModelSpec, number: int) -> None:
         self.spec, self.number = spec, number
-        self.threads = threads or torch.get_num_threads()
         self._workers: list[_Worker] = []
-
-    @property
-    def processes(self) -> list[int]:
-        """The ids of the worker processes that were started."""
-        return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
 
     def outcomes(
         self, bound: BoundTask, shards: Iterable[Shard], stop: Stop, progress: Progress | None
@@ -82,7 +75,7 @@ class ProcessExecutor:
         os.getcwd()  # a worker starts there; fail here, in one line, where it is gone
         context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
         pipe, worker_end = context.Pipe()
-        threads = max(1, self.threads // self.number)
+        threads = max(1, torch.get_num_threads() // self.number)
         process = context.Process(
             target=_serve,
             args=(worker_end, self.spec.to_json(), threads, len(self._workers)),

@@ -14,10 +14,10 @@ import pandas as pd
 from matchlens.arguments import typed
 from matchlens.corpora import Pair, PairSet
 from matchlens.corpora.own import own_parts
-from matchlens.directions import Cut, How
+from matchlens.directions import Cut
 from matchlens.errors import InputError, counted
 from matchlens.parts import NAMED, Part
-from matchlens.plan import bound
+from matchlens.plan import PUT_IN, bound
 from matchlens.results import Result
 from matchlens.studies.common import TIE_TOL, identity, pair_table
 from matchlens.studies.explained_tables import OUTSIDE, Share, tables_of, token_words
@@ -139,7 +139,7 @@ def explain_pairs(
     bound_cuts = [*bound({"": sharing.cuts}, own)[""]]
     sharing = replace(sharing, cuts=tuple(cut for cut in bound_cuts if isinstance(cut, Cut)))
     for cut in sharing.cuts:
-        if cut.how in (How.MEAN, How.RESAMPLE):
+        if cut.how in PUT_IN:
             raise InputError(
                 f"cut {str(cut)!r} puts in what other pairs read, which is no attention of this "
                 "pair, so that its score cannot be shared out; expected another how: zero, mask, "

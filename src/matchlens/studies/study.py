@@ -96,8 +96,6 @@ class Shared:
         self.runner = runner or run
         self._announced: dict[Key, dict[str, Condition]] = {}
         self._done: dict[Key, Run] = {}
-        self.passes = 0
-        """Layer passes times pairs of the runs so far."""
 
     @property
     def scratch(self) -> Path | None:
@@ -132,7 +130,6 @@ class Shared:
         if shared and key in self._done:
             return self._done[key].only(conditions, model)
         out = self.runner(model, pairs, announced if shared else conditions, asked=asked, **options)
-        self.passes += out.plan.passes * len(pairs)
         if not shared:
             return out
         self._done[key] = out

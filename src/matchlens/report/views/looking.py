@@ -392,7 +392,5 @@ def _change(row: Row | None) -> tuple[float, str, str]:
     if row is None:
         return signed(None)
     change, text, _ = signed(number(row["score"]) - number(row["score_original"]))
-    rank, before = (
-        num(row[key], 0 if number(row[key]) % 1 == 0 else 1) for key in ("rank", "rank_original")
-    )
+    rank, before = (_rank(row[key]) for key in ("rank", "rank_original"))
     return change, text, f"score {num(row['score'], 3)}; rank {rank}, without a cut {before}"

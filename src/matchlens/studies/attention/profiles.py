@@ -24,7 +24,7 @@ from matchlens.studies.attention.contrasts import (
     paired,
     places,
 )
-from matchlens.studies.attention.watching import Reader
+from matchlens.studies.attention.watching import Reader, Values
 from matchlens.studies.common import half, ratio
 
 RELEVANT, HARD, EASY = range(3)
@@ -96,9 +96,8 @@ def distributions(
     classes: Classes,
     heads: pd.DataFrame,
     directions: Sequence[str],
-    meter: str = "mass",
 ) -> pd.DataFrame:
-    """Histograms of a meter in the heads that separate relevant passages best, class by class.
+    """Histograms of the mass in the heads that separate relevant passages best, class by class.
 
     Returns:
         A row for each direction, head, class and bin: direction, layer, head, class, low, high,
@@ -111,7 +110,7 @@ def distributions(
         ranked.sort(key=lambda row: (row["matching"], row["auc"]), reverse=True)
         if not ranked:
             continue
-        values = read(meter, *places(text))
+        values = read("mass", *places(text))
         for row in ranked[:SHOWN]:
             layer, head = int(row["layer"]), int(row["head"])
             of_head = values[:, layer, head]
@@ -294,7 +293,6 @@ SINKS = (Part.CLS, Part.SEP1, Part.SEP2)
 READERS = (Part.Q, Part.D)
 SINK = 0.5
 """A head of which the special tokens get at least this share is a sink."""
-Values = Float[np.ndarray, "pair layer head"]
 
 
 def noop(
@@ -374,7 +372,6 @@ def kinds(
     pair_kinds: Sequence[str],
     grades: Sequence[int],
     classes: Classes,
-    pair_of: tuple[str, str] = ("exact", "paraphrase"),
 ) -> pd.DataFrame:
     """Exact words against paraphrases of the same grade, by construction of the collection.
 
@@ -385,6 +382,7 @@ def kinds(
         second), p (paired t-test over queries), q (Benjamini-Hochberg over the heads); empty where
         the collection has no such kinds.
     """
+    pair_of = ("exact", "paraphrase")
     kind, grade = np.array(pair_kinds, dtype=object), np.array(grades)
     if not all((kind == name).any() for name in pair_of):
         return pd.DataFrame()

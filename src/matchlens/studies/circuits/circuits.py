@@ -477,7 +477,7 @@ def _notes(passed: _Pass, second: Classes, few: PairSet | None) -> list[str]:
 _MOVED = (
     *("Association", "Crossed", "Hypothesis", "Matches", "MeanLogits", "MeanStates", "Means"),
     *("Null", "RotationNull", "Shares", "Triplets", "alignment", "crossed", "gaussian_null"),
-    *("matrix", "mean_logits", "resampled_logits", "rotation_null", "spearman"),
+    *("mean_logits", "resampled_logits", "rotation_null", "spearman"),
     *("spearman_of_rows", "strongest_matches", "symmetric_share", "triplets"),
 )
 """Names of :mod:`matchlens.qk` that programs written for version 0.1 find on this function."""

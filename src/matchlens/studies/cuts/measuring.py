@@ -23,6 +23,7 @@ from matchlens.ranking import (
     random_expectation,
     shift,
 )
+from matchlens.ranking.effects import ALPHA
 from matchlens.ranking.ties import rank
 from matchlens.studies.common import truncation_note
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 ORIGINAL = ""
 RANDOM = "random"
-ALPHA = 0.05
-"""Corrected p at or below which a cell has a star."""
 
 
 def measured(
