@@ -332,7 +332,8 @@ def test_on_paper_everything_is_open_and_nothing_to_press_is_left(browser):
     boxes = browser.run(
         "return [...document.querySelectorAll('.numbers .scroll')]"
         ".filter((box) => box.checkVisibility())"
-        ".map((box) => [box.querySelectorAll('thead th').length, box.scrollWidth - box.clientWidth])"
+        ".map((box) => [box.querySelectorAll('thead th').length,"
+        " box.scrollWidth - box.clientWidth])"
     )
     assert len(boxes) > 12
     assert max(columns for columns, _ in boxes) > 30
