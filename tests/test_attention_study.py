@@ -234,6 +234,11 @@ def shares(model, pairs) -> dict[str, float]:
     return table.groupby("direction")["matching"].mean().to_dict()
 
 
+def wrapped_again(model):
+    """A model whose weights have changed, as it may be run."""
+    return matchlens.wrap(model.family.module, model.tokenizer)
+
+
 def untrained(module, seed: int) -> None:
     """Draw the weights anew, as the library does before training."""
     torch.manual_seed(seed)
@@ -258,7 +263,7 @@ def shuffled(module, seed: int) -> None:
 def test_a_tiny_model_that_knows_nothing_has_no_matching_heads(tmp_path, few, change, seed):
     model = matchlens.load(tiny_models.save(tmp_path, seed=seed), device="cpu")
     change(model.family.module, seed)
-    assert max(shares(model, few).values()) <= 0.05
+    assert max(shares(wrapped_again(model), few).values()) <= 0.05
 
 
 @pytest.mark.real
@@ -271,5 +276,5 @@ def test_a_model_that_knows_nothing_has_no_matching_heads(change):
     kept = {name: value.clone() for name, value in model.family.module.state_dict().items()}
     for seed in (0, 1):
         change(model.family.module, seed)
-        assert max(shares(model, pairs).values()) <= 0.05
+        assert max(shares(wrapped_again(model), pairs).values()) <= 0.05
         model.family.module.load_state_dict(kept)

@@ -34,7 +34,6 @@ from matchlens.models.checks.attention import weights_and_values, written
 from matchlens.models.checks.item import HALF, OUTPUTS, Item, Worst, within
 from matchlens.models.checks.passes import PAIRS, look_on
 from matchlens.models.load import Reranker
-from matchlens.models.packed import refresh
 from matchlens.models.part_layout import PartLayout
 from matchlens.parts import PADDING, OwnPart, Part
 from matchlens.plan import Condition, LayerCut, own_parts
@@ -187,7 +186,7 @@ def _scores(
 ) -> np.ndarray:
     out = np.zeros(len(pairs), dtype=model.score_dtype)
     budget = batch_tokens or model.batch_tokens
-    refresh(model.family.module)
+    model.check_unchanged()
     with torch.inference_mode(), full_precision(model.device):
         for chunk, encoded in encode_all(model, pairs):
             for batch in batches_of(model, encoded, budget):
@@ -251,7 +250,7 @@ def stream_slopes(
     is None, all gates are 1.
     """
     out = np.zeros(len(pairs), model.score_dtype)
-    refresh(model.family.module)
+    model.check_unchanged()
     done = 0
     with differentiable(model):
         budget = batch_tokens or min(model.batch_tokens, SLOPE_TOKENS)
@@ -392,7 +391,7 @@ def integrate(
 
         return gate
 
-    refresh(family.module)
+    model.check_unchanged()
     with torch.inference_mode(), full_precision(model.device):
         ends = torch.tensor([1.0, 0.0], dtype=kind, device=model.device)[:, None, None, None]
         both = walk_gated(model, grid, family.embed(batch), 2, gate_at(ends, False), cuts)
@@ -428,7 +427,7 @@ def word_attention(
         mean = rows / one_hot.sum(0)
         out.append((mean.mT @ (weights[0].to(rows.dtype) @ one_hot)).cpu().numpy())
 
-    refresh(family.module)
+    model.check_unchanged()
     with torch.inference_mode(), full_precision(model.device):
         walk_gated(model, grid, family.embed(batch), 1, None, cuts, watch)
     return np.stack(out)
