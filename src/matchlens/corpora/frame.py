@@ -268,6 +268,10 @@ def made_of_pairs(frame: Any) -> list[Pair] | None:
 
     Raises:
         InputError: it has columns of pairs alone and lacks others of them.
+
+    >>> import pandas as pd
+    >>> made_of_pairs(pd.DataFrame([Pair("q", "d", "warm tea", "Tea is hot.", 1)]))
+    [<Pair 'q', 'd', grade 1: 'warm tea' | 'Tea is hot.'>]
     """
     if not is_frame(frame) or not (told := [*PAIRS_OWN.intersection(frame.columns)]):
         return None
