@@ -359,6 +359,25 @@ def wraps(w, given) -> object:
     return matchlens.wrap(*given(module, AutoTokenizer.from_pretrained(folder)))
 
 
+def runs_changed(w, given) -> object:
+    """Score with a wrapped model whose weights have changed since, or with what is made of it."""
+    folder = base(w, "bert")
+    module = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    own = AutoTokenizer.from_pretrained(folder)
+    mine = matchlens.wrap(module, own)
+    module.load_state_dict(module.state_dict())
+    return matchlens.score(given(mine, module, own), [("who sat", "the cat sat")])
+
+
+def shortened(w, given) -> None:
+    """Give a model another limit where it has not been loaded with it."""
+    folder = base(w, "bert")
+    module = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model, limit = given(module, AutoTokenizer.from_pretrained(folder))
+    if model.max_length != limit:
+        model.max_length = limit
+
+
 def headed(module, logits: int, labels: int = 1):
     """The model with another head."""
     module.classifier = torch.nn.Linear(32, logits)
@@ -617,6 +636,11 @@ WRAPPED = [
       [lambda m, t: (m.double(), t), lambda m, t: (m.float(), t)]),
     C(WRAP + "_dtype", "lies on", wraps, lambda m, t: (m.to("meta"), t),
       [lambda m, t: (m, t)]),
+    C("models/load.py:Reranker.check_unchanged", "", runs_changed,
+      lambda mine, m, t: mine, [lambda mine, m, t: matchlens.wrap(m, t)]),
+    C("models/load.py:Reranker.__setattr__", "", shortened,
+      lambda m, t: (matchlens.wrap(m, t), 9),
+      [lambda m, t: (matchlens.wrap(m, t, max_length=9), 9)]),
     C(WRAP + "_predicted", "", wraps, lambda m, t: (Encoder(m, None, tokenizer=t),),
       [lambda m, t: (Encoder(m, t),)]),
     C(WRAP + "_compare", "", wraps, lambda m, t: (Encoder(m, t, times=2),), [lambda m, t: (m, t)]),

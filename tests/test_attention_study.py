@@ -254,6 +254,11 @@ def shares(model, pairs) -> dict[str, float]:
     return table.groupby("direction")["matching"].mean().to_dict()
 
 
+def wrapped_again(model):
+    """A model whose weights have changed, as it may be run."""
+    return matchlens.wrap(model.family.module, model.tokenizer)
+
+
 def untrained(module, seed: int) -> None:
     """Draw the weights anew, as the library does before training."""
     torch.manual_seed(seed)
@@ -278,7 +283,7 @@ def shuffled(module, seed: int) -> None:
 def test_a_tiny_model_that_knows_nothing_has_no_matching_heads(tmp_path, few, change, seed):
     model = matchlens.load(tiny_models.save(tmp_path, seed=seed), device="cpu")
     change(model.family.module, seed)
-    assert max(shares(model, few).values()) <= 0.05
+    assert max(shares(wrapped_again(model), few).values()) <= 0.05
 
 
 @pytest.mark.real
@@ -289,4 +294,4 @@ def test_a_model_that_knows_nothing_has_no_matching_heads():
     assert min(shares(model, pairs).values()) > 0.1
     for seed, change in enumerate((shuffled, untrained)):  # it draws all weights anew
         change(model.family.module, seed)
-        assert max(shares(model, pairs).values()) <= 0.05
+        assert max(shares(wrapped_again(model), pairs).values()) <= 0.05

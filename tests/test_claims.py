@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 
 import matchlens
 import tiny as tiny_models
+from matchlens import InputError
 from matchlens.ranking import bootstrap_t, holm
 from matchlens.ranking.effects import (
     Evidence,
@@ -98,6 +100,36 @@ def test_claims_of_single_cuts():
     assert verdicts(of_cuts({"D->D": -FALL}))["document-context"] == "does not hold"  # it rises
     wide = of_cuts({"D->D": SMALL, "Q->D": SMALL}, spread=0.2)
     assert verdicts(wide)["document-context"] == verdicts(wide)["document-to-query"] == "undecided"
+
+
+def test_a_margin_is_a_share_wherever_it_is_given(tiny):
+    """With a margin of 6, meant as a per cent, every verdict would be turned round."""
+    held = of_cuts({"D->D": FALL})
+    pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
+    for run in (
+        lambda: matchlens.claims({"evidence": held}, margin=6.0),
+        lambda: matchlens.studies.study.Study({"evidence": held}, {}).claims(margin=0.0),
+        lambda: matchlens.controls(tiny, pairs, margin=6.0),
+    ):
+        with pytest.raises(InputError, match=r"expected a share of .* such as 0\.06"):
+            run()
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"attention": ({"model": {"sha256": "b"}, "pairs": {"number": 3}})}, "model.sha256 was"),
+        ({"attention": ({"model": {"sha256": "a"}, "pairs": {"number": 4}})}, "pairs.number was 3"),
+        ({"Attention": {}}, "'Attention' for a result of the study 'attention'"),
+    ],
+)
+def test_claims_are_decided_on_one_model_and_sample(other, said):
+    ((name, about),) = other.items()
+    first = replace(of_cuts({}), identity={"model": {"sha256": "a"}, "pairs": {"number": 3}})
+    second = replace(of_attention(), identity=about)
+    with pytest.raises(InputError, match=said):
+        matchlens.claims({"evidence": first, name: second})
+    matchlens.claims({"evidence": first, "attention": replace(second, identity=first.identity)})
 
 
 def test_two_collections_with_queries_of_their_own_are_decided_together():

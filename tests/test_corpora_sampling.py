@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpora_files import Memory
-from matchlens.corpora import EASY_GRADE, Pair, PairSet, choose
+from matchlens.corpora import EASY_GRADE, Pair, PairSet, choose, thin
 from matchlens.corpora import sampling as sampling_module
 from matchlens.errors import InputError
 
@@ -327,6 +327,27 @@ def test_texts_that_are_not_unicode_are_refused():
         choose(memory({"q": {"a": 1}}, passages={"a": "\ud800"}))
     with pytest.raises(InputError, match="query 'q' of collection 'memory' is not Unicode"):
         choose(memory({"q": {"a": 1}}, queries={"q": "\ud800"}))
+
+
+def test_a_thinner_set_counts_its_own_pairs():
+    chosen = choose(memory({f"q{n}": {"a": 1, "b": 0} for n in range(4)}, more=9), easy=2)
+    few, _ = thin(chosen, 4)
+    assert (chosen.counts["pairs"], chosen.counts["easy_negatives"]) == (16, 8)
+    assert [few.counts[name] for name in ("queries", "pairs", "easy_negatives")] == [2, 4, 0]
+
+
+def test_own_parts_are_joined_in_either_order():
+    one, two = (choose(memory({"q": {"a": 1}}, name=name)) for name in ("one", "two"))
+    parted = one.with_parts({"FIRST": lambda pair: [(0, 1)]})
+    for both in (parted + two, two + parted):
+        assert both.sampling["own_parts"] == {"FIRST": "D"}
+        assert len(both) == 2
+    with pytest.raises(InputError, match="depth is None and 1"):
+        one + replace(two, sampling={**two.sampling, "depth": 1})
+    with pytest.raises(InputError, match="more is None and 1"):
+        one + replace(two, sampling={**two.sampling, "more": 1})
+    with pytest.raises(InputError, match="more is 1 and None"):
+        replace(two, sampling={**two.sampling, "more": 1}) + one
 
 
 def test_collections_stand_side_by_side():

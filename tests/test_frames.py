@@ -624,6 +624,50 @@ def test_a_passage_with_several_texts_is_refused_unless_one_is_called_text(tmp_p
 # --- sets of pairs in Python
 
 
+@pytest.fixture(scope="module")
+def varied() -> PairSet:
+    """Pairs of two collections, with kinds, easy negatives, unjudged ones and own parts."""
+    sets = []
+    for name in ("one", "two"):
+        run = {"q1": {"d1": 3.0, "d2": 2.0, "d4": 1.0}}
+        texts = {**PASSAGES, "d4": "an old boat", **{f"e{n}": f"word {n}" for n in range(8)}}
+        made = frame.load({"q1": "warm tea"}, {"q1": QRELS["q1"]}, texts, run, name=name)
+        sets.append(choose(made, depth=3, easy=2))
+    return PairSet.join(sets).with_parts({"FIRST": lambda pair: [(0, 3)]})
+
+
+def test_a_frame_made_of_pairs_is_those_pairs(varied, tiny):
+    """A filter by pandas must not make random passages judged ones, nor two collections one."""
+    made = pd.DataFrame(varied)
+    assert as_pairs(made).pairs == PairSet.from_frame(made).pairs == varied.pairs
+    assert {pair.collection for pair in varied} == {"one", "two"}
+    few = made[(made["grade"] != 2) & (made["collection"] == "two")]
+    expected = [pair for pair in varied if pair.grade != 2 and pair.collection == "two"]
+    assert list(as_pairs(few)) == expected
+    assert pairs_of(few) == expected
+    assert matchlens.score(tiny, few, ["Q->FIRST"]).index.tolist() == few.index.tolist()
+    kept = made[["qid", "docid", "query", "text", "grade", "judged"]].query("docid != 'd1'")
+    assert [pair.judged for pair in as_pairs(kept[kept["grade"] >= 0][:2])] == [True, False]
+    with pytest.raises(InputError, match=r"'collection', as .* and not grade; .*drop\(columns=\["):
+        as_pairs(made[["qid", "docid", "query", "text", "collection"]])
+    with pytest.raises(InputError, match="a frame made of pairs; expected it alone"):
+        PairSet.from_frame(made, ideal="full")
+
+
+def test_a_filter_keeps_the_ideal_ranking_and_the_record(varied):
+    kept = varied.filter(lambda pair: pair.docid != "d1" and pair.collection == "one")
+    assert kept.ideals == {("one", "q1"): (2, 0)}  # by all judgements
+    assert as_pairs(list(kept)).ideals == {("one", "q1"): (0, 0)}
+    assert kept.sampling == varied.sampling
+    counts = {
+        name: kept.counts[name] for name in ("queries", "pairs", "easy_negatives", "unjudged")
+    }
+    assert counts == {"queries": 1, "pairs": 4, "easy_negatives": 2, "unjudged": 1}
+    assert varied[:5].counts["easy_negatives"] == 2
+    with pytest.raises(InputError, match="keep is true of none of the 10 pairs; expected some"):
+        varied.filter(lambda pair: False)
+
+
 def test_a_set_of_pairs_has_a_length_and_can_be_walked_and_sliced():
     pairs = PairSet.from_frame(rows())
     assert len(pairs) == 4

@@ -327,7 +327,9 @@ def test_a_query_that_a_library_would_cut_is_told_once(tiny_folder, q, d):
 
 def test_a_folder_that_cuts_passages_alone_needs_no_warning(tiny_folder, recwarn):
     model = matchlens.load(tiny_folder, device="cpu", max_length=24)
-    model.serving = replace(model.serving, call={"truncation": "only_second"})
+    model = replace(
+        model, serving=replace(model.serving, call={"truncation": "only_second"}), seen=None
+    )
     model.encode([one("cat " * 14, "dog " * 9)])
     assert not [w for w in recwarn if "longer text first" in str(w.message)]
 

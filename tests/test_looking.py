@@ -285,6 +285,21 @@ def test_scores_of_fewer_candidates_are_said(pairs, tiny32):
     assert len(cuts) == int((looks["grade"] != -1).sum())
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"layer": 12}, "another model: it has the layer 12; expected 0 to 2"),
+        ({"head": -1}, "another model: it has the head -1; expected 0 to 3"),
+        ({"kind": None}, "matching has no column kind; expected the table 'matching'"),
+    ],
+)
+def test_matching_heads_are_held_against_the_model(tiny32, pairs, change, said):
+    row = {"layer": 2, "head": 1, "direction": "Q->D", "matching": True, "auc_found": 0.8}
+    row = {key: one for key, one in {**row, "kind": "lexical", **change}.items() if one is not None}
+    with pytest.raises(InputError, match=said):
+        matchlens.look(tiny32, pairs, looks=1, cuts=["Q->D"], matching=pd.DataFrame([row]))
+
+
 def test_matching_heads_come_first(tiny32, pairs):
     rows = [
         (2, 1, "Q->D", True, "lexical", 0.8), (0, 3, "Q->D", True, "semantic", 0.9),

@@ -115,7 +115,7 @@ class World:
             one for name, one in named.items() if name.endswith("0.attention.self.query.weight")
         )
         weight.data = (weight.data * 1e6).to(getattr(torch, dtype)).float()
-        return model
+        return replace(model, seen=None)  # as if it had been loaded so
 
     def base(self, **settings):
         """Another model of this shape or another."""
@@ -1062,7 +1062,28 @@ STUDIES = [
         lambda m: m.rpartition("one of: ")[2].split(", "),
     ),
     C(
-        "report/conclusions.py:check_margin",
+        "studies/claims/claims.py:_check_alike",
+        "for a result of",
+        lambda w, v: matchlens.claims({v: matchlens.ablation(w.model, w.pairs, cuts=["Q->D"])}),
+        "Ablation",
+        lambda m: [re.search(r"the study '([^']+)'", m)[1]],
+    ),
+    C(
+        "studies/claims/claims.py:_check_alike",
+        "other pairs than",
+        lambda w, v: matchlens.claims(
+            {
+                "ablation": matchlens.ablation(w.model, w.pairs[: v[0]], cuts=["Q->D"]),
+                "sweep-only": matchlens.sweep(
+                    w.model, w.pairs[: v[1]], "only", directions=["Q->D"]
+                ),
+            }
+        ),
+        (24, 12),
+        [(12, 12)],
+    ),
+    C(
+        "ranking/effects.py:check_margin",
         "",
         lambda w, v: matchlens.write_report(w.results(), margin=float(v)),
         "-1",
@@ -1541,7 +1562,7 @@ STUDIES = [
     ),
     C(
         "studies/study.py:study",
-        "",
+        "cannot be run",
         lambda w, v: matchlens.study(w.model, graded_as(w, *v), size="quick", studies=["circuits"]),
         (3, 0),
         [()],
@@ -2110,6 +2131,35 @@ ELSEWHERE = {
     ),
     ("pyterrier.py:Reranker._with_texts", ""): (
         "test_pyterrier.py:test_candidates_without_a_text_are_left_out_with_a_warning"
+    ),
+    ("studies/study.py:study", "has no effect"): (
+        "test_study.py:test_what_is_no_other_draw_or_has_no_effect_is_refused"
+    ),
+    ("studies/claims/evidence.py:check_redraws", ""): (
+        "test_study.py:test_what_is_no_other_draw_or_has_no_effect_is_refused"
+    ),
+    ("models/wrap.py:as_model", ""): (
+        "test_wrong_arguments.py:test_a_transformer_of_pyterrier_is_its_model_unless_it_cuts"
+    ),
+    ("studies/looking.py:_check_heads", "no column"): (
+        "test_looking.py:test_matching_heads_are_held_against_the_model"
+    ),
+    ("studies/looking.py:_check_heads", "another model"): (
+        "test_looking.py:test_matching_heads_are_held_against_the_model"
+    ),
+    ("studies/cuts/sweeps.py:sweep", ""): (
+        "test_sweeps.py:test_a_window_has_no_effect_on_another_sweep"
+    ),
+    ("results.py:Result._check_stamp", ""): "test_results.py:"
+    "test_arrays_of_a_later_run_are_not_shown_beside_the_tables_of_an_earlier",
+    ("corpora/frame.py:made_of_pairs", ""): (
+        "test_frames.py:test_a_frame_made_of_pairs_is_those_pairs"
+    ),
+    ("corpora/pairs.py:PairSet.from_frame", ""): (
+        "test_frames.py:test_a_frame_made_of_pairs_is_those_pairs"
+    ),
+    ("corpora/pairs.py:PairSet.filter", ""): (
+        "test_frames.py:test_a_filter_keeps_the_ideal_ranking_and_the_record"
     ),
     ("errors.py:surroundings", ""): (
         "test_stopping.py:test_after_a_full_disk_the_same_command_goes_on"

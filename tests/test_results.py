@@ -389,6 +389,26 @@ def test_meters_are_checked_when_they_are_read(tmp_path):
         held.array("mass")
 
 
+@pytest.mark.parametrize("old_format", [False, True])
+def test_arrays_of_a_later_run_are_not_shown_beside_the_tables_of_an_earlier(tmp_path, old_format):
+    out, file = tmp_path / "out", tmp_path / "mass.npy"
+    np.save(file, np.arange(6, dtype=np.float32))
+    made(arrays={"mass": file}).save(out)
+    if old_format:
+        manifest = json.loads((out / "manifest.json").read_text())
+        (out / "manifest.json").write_text(json.dumps({**manifest, "format": 1}))
+    held = Result.load(out, "ablation")
+    made("heads").save(out)  # another study of the same run changes nothing
+    assert held.array("mass").tolist() == [0, 1, 2, 3, 4, 5]
+    held.save(tmp_path / "copy")
+    np.save(file, np.ones(6, dtype=np.float32))
+    made(arrays={"mass": file}).save(out)
+    for use in (lambda: held.array("mass"), lambda: held.save(tmp_path / "again")):
+        with pytest.raises(InputError, match=r"mass\.npy is another run's, .*: load it again"):
+            use()
+    assert Result.load(out, "ablation").array("mass").tolist() == [1] * 6
+
+
 def test_files_of_a_person_stay(tmp_path):
     out = tmp_path / "out"
     runs = {"runs/0001.run": "old\n", "runs/0002.run": "old\n", "runs/index.tsv": "i\n"}

@@ -198,6 +198,29 @@ def test_a_sample_that_takes_all_has_one_draw(tiny):
     assert alone.loc["document-context", "agreement"] == "one draw"
 
 
+@pytest.mark.parametrize(
+    ("change", "given", "said"),
+    [
+        ({"per_grade": 2}, {}, "redraw 1 is no draw of the same sample: per_grade was 1"),
+        ({"query_prefix": "x "}, {}, "query_prefix was ''"),
+        (None, {}, "its collections was"),
+        ({}, {"studies": ["ablation"]}, "redraws has no effect without the study evidence"),
+        ({}, {"studies": ["ablation"], "redraws": [], "base": "demo"}, "base has no effect"),
+    ],
+)
+def test_what_is_no_other_draw_or_has_no_effect_is_refused(tiny, change, given, said):
+    def drawn(seed, **options):
+        options = {"queries": 3, "per_grade": 1, **options}
+        return matchlens.choose(matchlens.demo.load(), seed=seed, **options)
+
+    redraw = drawn(1, **(change or {}))
+    if change is None:
+        redraw = replace(redraw, sources=({"collection": "other"},))
+    given = {"studies": ["evidence"], "redraws": [redraw], **given}
+    with pytest.raises(InputError, match=said):
+        matchlens.study(tiny, drawn(0), **given)
+
+
 def test_a_draw_that_cannot_move_the_measure_is_left_out(tiny):
     draw = matchlens.choose(matchlens.demo.load(), queries=4, per_grade=1)
     flat = tuple(replace(pair, docid=f"{pair.docid}-0", grade=1) for pair in draw.pairs)

@@ -35,6 +35,11 @@ def tiny_set(tiny_pairs) -> PairSet:
     )
 
 
+def test_a_window_has_no_effect_on_another_sweep(tiny, tiny_set):
+    with pytest.raises(matchlens.InputError, match="no effect on the sweep 'only'"):
+        matchlens.sweep(tiny, tiny_set, "only", window=2)
+
+
 def rows_by_layer(model, monkeypatch) -> list[int]:
     """Counts the token rows that leave each of the library's layers."""
     rows = [0] * model.family.n_layers

@@ -467,7 +467,7 @@ def by_row_mass(tmp_path_factory):
         width = layer.attn.Wqkv.weight.shape[0] // 3
         layer.attn.Wqkv.weight.data[2 * width :] = 0
         layer.attn.Wqkv.bias.data[2 * width :] *= 10  # that its loss moves the ranking
-    return model
+    return matchlens.wrap(model.family.module, model.tokenizer)
 
 
 def test_a_model_of_row_mass_alone_has_no_damage_beyond_its_row_matched_control(by_row_mass):

@@ -71,6 +71,34 @@ def test_an_object_scores_as_its_folder_does(folder, tiny_pairs):
     np.testing.assert_allclose(wrapped.to_numpy(), expected.to_numpy(), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda ce, _: ce.model.load_state_dict(ce.model.state_dict()), "its weight"),
+        (lambda ce, _: ce.model.half(), "its weight"),
+        (lambda ce, other: ce.model.load_state_dict(other.state_dict(), assign=True), "its weight"),
+        (lambda ce, _: ce.model.classifier.weight.data.mul_(2), "a weight"),
+        (lambda ce, _: vars(ce).update(max_length=20), "max_length, which was 24 and is 20,"),
+    ],
+)
+def test_what_changes_after_it_was_wrapped_is_refused(tiny_folder, tiny_pairs, change, what):
+    """Else every manifest of a loop over checkpoints would name the first one's weights."""
+    owner = CrossEncoder(tiny_folder, max_length=24)
+    mine = matchlens.wrap(owner)
+    matchlens.score(mine, tiny_pairs[:2], ["Q->D"])
+    matchlens.explain(mine, "cat sat", ["the dog ran", "a cat"], points=1, swap=False)
+    mine.check_unchanged()
+    change(owner, objects(tiny_folder)[0])
+    for run in (
+        lambda: matchlens.score(mine, tiny_pairs[:2]),
+        lambda: matchlens.runners.ShardedRunner()(mine, tiny_pairs[:2], {"": []}),
+        lambda: matchlens.explain(mine, "cat sat", ["the dog ran", "a cat"], points=1),
+    ):
+        with pytest.raises(InputError, match=f"{what}.* has changed since .*: wrap it again"):
+            run()
+    assert len(matchlens.score(matchlens.wrap(owner), tiny_pairs[:2])) == 2
+
+
 @pytest.mark.parametrize("mode", [True, False])
 def test_the_owner_s_object_is_left_as_it_was(folder, tiny_pairs, mode):
     model, tokenizer = objects(folder, attn_implementation="eager")

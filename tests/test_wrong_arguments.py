@@ -248,6 +248,44 @@ def test_a_set_is_no_list_since_its_order_changes_from_run_to_run(call, made, ti
         call(tiny32, made)
 
 
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda model, pairs: matchlens.look(model, pairs, chosen=iter([(1, 2)])), "chosen is"),
+        (
+            lambda model, pairs: matchlens.head_sets(
+                model, pairs, {"top": pd.DataFrame({"layer": [0], "head": [1]}).itertuples()}
+            ),
+            "sets is",
+        ),
+        (lambda model, pairs: matchlens.circuits(model, pairs, heads=iter([8])), "heads is"),
+        (lambda model, pairs: matchlens.circuits(model, pairs, heads={8: 1}.keys()), "heads is"),
+    ],
+)
+def test_items_of_what_is_walked_once_are_checked(call, said, tiny32, tiny_pairs):
+    with pytest.raises(InputError, match=f"{said} .*; expected "):
+        call(tiny32, list(tiny_pairs))
+
+
+def test_a_transformer_of_pyterrier_is_its_model_unless_it_cuts(tiny32):
+    """It has the name of matchlens's own class, and would fail far inside."""
+    transformer = object.__new__(pyterrier.Reranker)  # without PyTerrier itself
+    transformer.model, transformer.cut = tiny32, matchlens.Cut.parse("")
+    pairs = [("warm tea", "tea")]
+    assert matchlens.score(transformer, pairs).equals(matchlens.score(tiny32, pairs))
+    transformer.cut = matchlens.Cut.parse("Q->D")
+    with pytest.raises(InputError, match=r"the cut 'Q->D', .* give its \.model, and the cut"):
+        matchlens.score(transformer, pairs)
+
+
+def test_a_namesake_of_a_class_is_not_taken_for_it(tiny32):
+    class Cut:
+        pass
+
+    with pytest.raises(InputError, match="item"):
+        matchlens.score(tiny32, [("warm tea", "tea")], [Cut()])
+
+
 def test_what_has_an_order_is_a_list(tiny32):
     for made in (iter, tuple, lambda texts: dict.fromkeys(texts).keys()):
         ranked = matchlens.rank(tiny32, "cat", made(["mat", "sun"]))

@@ -9,7 +9,7 @@ import inspect
 import numbers
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MappingView, Sequence
 from typing import Any, TypeVar
 
 from matchlens.errors import InputError, one_line
@@ -60,7 +60,11 @@ CONVERTED: Mapping[str, tuple[str, str]] = {
     "Stage": ("matchlens.showing", "stage_of"),
 }
 """What makes the right thing of what people have instead, by module and name: these stand above."""
+HOMES: Mapping[str, str] = {"DataFrame": "pandas", "Reranker": "matchlens.models"}
+"""Where a class stands that an annotation names, if not anywhere in matchlens."""
 LISTS = ("Sequence", "list")
+ONCE = (Iterator, MappingView)
+"""What is made a list before its items are looked at: most of these can be walked once."""
 MANY = {
     "Sequence": "a list",
     "Iterable": "a list",
@@ -112,7 +116,8 @@ def typed(function: F) -> F:
             if name in hints and not fits(value, hints[name]):
                 usable = converted(value, hints[name])
                 if not fits(usable, hints[name]):
-                    raise InputError(wrong(name, value, hints[name]))
+                    told = usable if isinstance(value, ONCE) else value
+                    raise InputError(wrong(name, told, hints[name]))
                 bound.arguments[name] = usable
         for name, hint in numeric.items():
             if name in bound.arguments:
@@ -147,7 +152,7 @@ def fits(value: object, hint: ast.expr) -> bool:  # noqa: PLR0911
         return value is None
     if WORDS.get(name, "").endswith("a function"):
         return callable(value)
-    return name not in WORDS or any(kind.__name__ == name for kind in type(value).__mro__)
+    return name not in WORDS or any(_is_class(kind, name) for kind in type(value).__mro__)
 
 
 def converted(value: object, hint: ast.expr) -> object:
@@ -156,7 +161,11 @@ def converted(value: object, hint: ast.expr) -> object:
         left = converted(value, hint.left)
         return converted(value, hint.right) if left is value else left
     if isinstance(hint, ast.Subscript):
-        is_list = _name(hint.value) in LISTS and not _is_one(value)
+        base = _name(hint.value)
+        if base == "Mapping" and isinstance(value, Mapping) and isinstance(hint.slice, ast.Tuple):
+            return {key: converted(item, hint.slice.elts[-1]) for key, item in value.items()}
+        is_list = base in LISTS or (base == "Iterable" and isinstance(value, ONCE))
+        is_list = is_list and not _is_one(value)
         # A set is no list: in its order, another one in each run, A and B would change places.
         if is_list and isinstance(value, Iterable) and not isinstance(value, set | frozenset):
             return [converted(item, hint.slice) for item in value]
@@ -233,9 +242,9 @@ def _items_fit(value: object, base: str, inner: ast.expr) -> bool:
     if base in MANY:
         # What can be walked once, or an array, is no Sequence: it is made a list.
         kind = (tuple, list) if base == "tuple" else Sequence if base in LISTS else Iterable
-        if _is_one(value) or not isinstance(value, kind):
+        if _is_one(value) or not isinstance(value, kind) or isinstance(value, ONCE):
             return False
-        array = hasattr(value, "tolist")  # an iterator is read once, so not here
+        array = hasattr(value, "tolist")
         known = value if array or isinstance(value, (list, tuple, set, frozenset)) else ()
         return all(fits(item, kinds[0]) for item in known)
     return base != "Callable" or callable(value)
@@ -254,6 +263,12 @@ def _python_items(value: Any, inner: ast.expr) -> Any:
     if all(map(operator.is_, items, value)):
         return value
     return tuple(items) if isinstance(value, tuple) else items
+
+
+def _is_class(kind: type, name: str) -> bool:
+    """Whether a class is the one that an annotation names, not a namesake of another module."""
+    home = HOMES.get(name, "matchlens")
+    return kind.__name__ == name and f"{kind.__module__}.".startswith(f"{home}.")
 
 
 def _is_one(value: object) -> bool:

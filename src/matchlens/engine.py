@@ -27,7 +27,6 @@ from matchlens.meters.scores import Scores
 from matchlens.models.attend import Call, part_terms
 from matchlens.models.family import Family
 from matchlens.models.load import Reranker
-from matchlens.models.packed import refresh
 from matchlens.models.part_layout import LayerMask, PartLayout
 from matchlens.models.random_edges import TAKEN, RandomEdges
 from matchlens.models.replacements import ReplacementMeans, Replacements
@@ -161,8 +160,6 @@ def run_shard(
     taken = np.zeros((len(plan.controls), count, len(TAKEN)))
     sizes: list[int] = []
     counts = Counts()
-    # An optimiser or a hand may have changed the weights since they were packed.
-    refresh(family.module)
     for batch in batches_of(model, encoded, budget):
         layout = PartLayout.of(batch, plan.own)
         for mask in reached:

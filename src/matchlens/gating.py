@@ -34,7 +34,6 @@ from matchlens.models.checks.attention import weights_and_values, written
 from matchlens.models.checks.item import HALF, OUTPUTS, Item, Worst, within
 from matchlens.models.checks.passes import PAIRS, look_on
 from matchlens.models.load import Reranker
-from matchlens.models.packed import refresh
 from matchlens.models.part_layout import PartLayout
 from matchlens.parts import PADDING, OwnPart, Part
 from matchlens.plan import Condition, LayerCut, own_parts
@@ -150,7 +149,7 @@ def scores_under(
     """Scores under gates, ``tables`` by layer, head and direction, for all pairs alike."""
     out = np.zeros(len(pairs), dtype=model.score_dtype)
     budget = batch_tokens or model.batch_tokens
-    refresh(model.family.module)
+    model.check_unchanged()
     with torch.inference_mode(), full_precision(model.device):
         for chunk, encoded in encode_all(model, pairs):
             for batch in batches_of(model, encoded, budget):
@@ -180,7 +179,7 @@ def stream_slopes(
     is None, all gates are 1.
     """
     out = np.zeros(len(pairs), model.score_dtype)
-    refresh(model.family.module)
+    model.check_unchanged()
     done = 0
     with differentiable(model):
         budget = batch_tokens or min(model.batch_tokens, SLOPE_TOKENS)
@@ -315,7 +314,7 @@ def integrate(
 
         return gate
 
-    refresh(family.module)
+    model.check_unchanged()
     with torch.inference_mode(), full_precision(model.device):
         ends = torch.tensor([1.0, 0.0], dtype=kind, device=model.device)[:, None, None, None]
         both = walk_gated(model, grid, family.embed(batch), 2, gate_at(ends, False), cuts)
@@ -351,7 +350,7 @@ def word_attention(
     def watch(weights: Tensor, values: Tensor) -> None:
         out.append((mean.mT @ (weights[0].to(mean.dtype) @ one_hot)).cpu().numpy())
 
-    refresh(family.module)
+    model.check_unchanged()
     with torch.inference_mode(), full_precision(model.device):
         walk_gated(model, grid, family.embed(batch), 1, None, cuts, watch)
     return np.stack(out)

@@ -21,6 +21,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -76,6 +77,7 @@ class Result(Shows):
         held: the temporary folder that contains them until they are saved.
         source: the results folder that the result was loaded from; none where it is new.
         command: the command that computed it, as the manifest records it; none from Python.
+        stamps: size and SHA-256 of each array's file when the result was loaded.
 
     >>> import matchlens
     >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
@@ -101,6 +103,7 @@ class Result(Shows):
     held: object = None
     source: Path | None = None
     command: Mapping[str, object] = field(default_factory=dict)
+    stamps: Mapping[str, object] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         rows = ", ".join(f"{name} ({len(table):,})" for name, table in self.tables.items())
@@ -116,7 +119,8 @@ class Result(Shows):
             direction: such as ``Q->D``: only these rows and columns, [pair, layer, head].
 
         Raises:
-            InputError: if there is no such meter or direction.
+            InputError: if there is no such meter or direction, or the folder that the result was
+                loaded from now holds another run's array.
         """
         if direction is not None:
             axes = self.axes(name)
@@ -134,7 +138,20 @@ class Result(Shows):
             raise InputError(f"no meter {name!r} was kept; expected one of: {listed}")
         if self.source is None:
             return read_array(self.arrays[name])
-        return steadily(self.source, lambda snapshot: snapshot.array(f"{METERS}/{name}.npy"))
+        return steadily(self.source, partial(self._read_array, name))
+
+    def _read_array(self, name: str, snapshot: Snapshot) -> np.ndarray:
+        self._check_stamp(name, snapshot)
+        return snapshot.array(f"{METERS}/{name}.npy")
+
+    def _check_stamp(self, name: str, snapshot: Snapshot) -> None:
+        """Refuse an array that another run has put in the place of this result's."""
+        if name in self.stamps and _stamp(snapshot, name) != self.stamps[name]:
+            raise InputError(
+                f"{str(self.source)!r} has changed since this result was loaded from it: its "
+                f"{METERS}/{name}.npy is another run's, the tables here are not; expected both of "
+                "one run: load it again (Result.load)"
+            )
 
     @typed
     def axes(self, name: str) -> dict[str, list]:
@@ -234,7 +251,9 @@ class Result(Shows):
 
     def _array_file(self, name: str, path: Path) -> BinaryIO:
         if self.source is not None:
-            return Snapshot.open(self.source).stream(f"{METERS}/{name}.npy")
+            with Snapshot.open(self.source) as snapshot:
+                self._check_stamp(name, snapshot)
+                return snapshot.stream(f"{METERS}/{name}.npy")
         with Folder.open(path.parent) as folder:
             return folder.stream(path.name)
 
@@ -304,7 +323,13 @@ class Result(Shows):
             {name: snapshot.table(f"{study}/{name}.parquet") for name in snapshot.tables(study)},
             arrays={name: folder / METERS / f"{name}.npy" for name in snapshot.meters()},
             source=folder,
+            stamps={name: _stamp(snapshot, name) for name in snapshot.meters()},
         )
+
+
+def _stamp(snapshot: Snapshot, name: str) -> Mapping[str, object]:
+    file = f"{METERS}/{name}.npy"
+    return snapshot.files.get(file) or snapshot.out.stamp(file)  # format 1 kept none
 
 
 def check_folder(folder: str | Path, identity: Mapping[str, object] | None = None) -> None:

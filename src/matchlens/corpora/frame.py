@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from matchlens.arguments import check_order, typed
@@ -236,6 +236,8 @@ def pairs_of(given: Any) -> list[Pair]:
     [('q1', 'd1'), ('q1', 'd2')]
     """
     check_order(given, "the list of pairs")
+    if is_frame(given) and {*given.columns} >= OF_PAIRS:
+        given = made_of_pairs(given) or given
     if not hasattr(given, "columns"):
         given = [*given]
         for number, item in enumerate(given, 1):
@@ -250,6 +252,44 @@ def pairs_of(given: Any) -> list[Pair]:
             rows = _pair_rows([item for item in given if not isinstance(item, Pair)])
             return [item if isinstance(item, Pair) else _pair(next(rows)) for item in given]
     return [_pair(row) for row in _pair_rows(given)]
+
+
+OF_PAIRS = {"qid", "docid", "query", "text", "grade"}
+"""The columns that a frame made of pairs has at least."""
+PAIRS_OWN = {"judged", "collection", "parts"}
+"""Columns that only such a frame has: any of them tells it from others."""
+
+
+def made_of_pairs(frame: Any) -> list[Pair] | None:
+    """The pairs of ``pd.DataFrame(pairs)``, as they were; None where it is another frame.
+
+    Args:
+        frame: anything.
+
+    Raises:
+        InputError: it has columns of pairs alone and lacks others of them.
+
+    >>> import pandas as pd
+    >>> made_of_pairs(pd.DataFrame([Pair("q", "d", "warm tea", "Tea is hot.", 1)]))
+    [<Pair 'q', 'd', grade 1: 'warm tea' | 'Tea is hot.'>]
+    """
+    if not is_frame(frame) or not (told := [*PAIRS_OWN.intersection(frame.columns)]):
+        return None
+    if lacking := OF_PAIRS.difference(frame.columns):
+        raise InputError(
+            f"the frame has the column {min(told)!r}, as one made of pairs has, and not "
+            f"{', '.join(sorted(lacking))}; expected all of {', '.join(sorted(OF_PAIRS))} beside "
+            f"it, or frame.drop(columns={sorted(told)})"
+        )
+    names = [each.name for each in fields(Pair) if each.name in frame.columns]
+    pairs = []
+    for row in zip(*(frame[name].tolist() for name in names), strict=True):
+        given = {name: _known(value) for name, value in zip(names, row, strict=True)}
+        grade = rule.grade_of(given["grade"])
+        given["grade"] = given["grade"] if grade is None else grade
+        kept: dict[str, Any] = {n: v for n, v in given.items() if v is not None or n in OF_PAIRS}
+        pairs.append(Pair(**kept))
+    return pairs
 
 
 class _Row(NamedTuple):

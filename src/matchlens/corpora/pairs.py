@@ -27,6 +27,7 @@ from .sampling import (
     easy_negatives,
     random_pools,
     refuse_nothing,
+    sample_ideals,
     sampled,
     usable_queries,
     with_text,
@@ -96,11 +97,45 @@ class PairSet:
     def __getitem__(self, place: int | slice) -> Pair | PairSet:
         if not isinstance(place, slice):
             return self.pairs[place]
-        pairs = self.pairs[place]
+        return self._only(self.pairs[place])
+
+    @typed
+    def filter(self, keep: Callable) -> PairSet:
+        """The pairs that a function is true of, with all that is known of how they came about.
+
+        In a list or DataFrame of some pairs these are lost: an ideal ranking by all judgements,
+        and the record of the choice.
+
+        Args:
+            keep: a function from a pair to True or False.
+
+        Raises:
+            InputError: it is true of no pair.
+
+        >>> from matchlens.corpora import choose, demo
+        >>> pairs = choose(demo.load())
+        >>> {pair.grade for pair in pairs.filter(lambda pair: pair.grade != 1)}
+        {0, 2, 3}
+        """
+        kept = tuple(pair for pair in self.pairs if keep(pair))
+        if not kept:
+            raise InputError(
+                f"keep is true of none of the {counted(len(self), 'pair')}; expected some: give a "
+                "function from a pair to True or False"
+            )
+        return self._only(kept)
+
+    def _only(self, pairs: tuple[Pair, ...]) -> PairSet:
+        """Some of the pairs; counts of pairs are those of the ones that are left."""
         ideals = sample_ideals(pairs)
-        if self.sampling.get("ideal") != "sample":
+        if self.sampling.get("ideal", "sample") != "sample":
             ideals = {key: self.ideals[key] for key in ideals}
         counts = {**self.counts, "queries": len(ideals), "pairs": len(pairs)}
+        random = [pair for pair in pairs if pair.grade == EASY_GRADE]
+        unjudged = [pair for pair in pairs if pair.grade != EASY_GRADE and not pair.judged]
+        for name, some in (("easy_negatives", random), ("unjudged", unjudged)):
+            if name in counts:
+                counts[name] = len(some)
         return replace(self, pairs=pairs, ideals=ideals, counts=counts)
 
     def __repr__(self) -> str:
@@ -191,7 +226,9 @@ class PairSet:
         passage, contents, relevance, ...). A title is ignored: join it to the text. All rows
         are candidates, ordered by score, else by rank, else in row order. Rows without a grade are
         unjudged (grade 0). A frame without grades may go wherever none is needed. Odd rows are left
-        out or refused by the rule for files.
+        out or refused by the rule for files. A frame made of pairs, ``pd.DataFrame(pairs)``, is
+        read as those pairs, easy negatives among them; their ideal ranking is that of the rows
+        (:meth:`filter` keeps one by all judgements).
 
         Args:
             frame: the pairs.
@@ -204,13 +241,18 @@ class PairSet:
             passage_prefix: put before each passage.
 
         Raises:
-            InputError: a column is missing, or records contradict each other.
+            InputError: a column is missing, records contradict each other, or an option came for
+                a frame made of pairs.
 
         >>> import pandas as pd
         >>> rows = [("warm tea", "Tea is hot.", 1), ("warm tea", "Rust is red.", 0)]
         >>> PairSet.from_frame(pd.DataFrame(rows, columns=["query", "text", "label"]))
         <PairSet: 2 pairs of 1 query, 'frame'>
         """
+        if (pairs := frames.made_of_pairs(frame)) is not None:
+            if (qrels, ideal, name, query_prefix, passage_prefix) != (None, None, "frame", "", ""):
+                raise InputError("an option came for a frame made of pairs; expected it alone")
+            return as_pairs(pairs)
         collection, graded, rows = frames.candidates_of(frame, qrels, name=name)
         options = Options(
             per_grade=None,
@@ -230,7 +272,8 @@ class PairSet:
         """Several collections side by side, in the order given; counts are added up.
 
         Args:
-            sets: chosen with the same options from collections of different names.
+            sets: chosen with the same options from collections of different names; own parts are
+                those of all of them.
 
         Raises:
             InputError: there is no set, two have a collection's name in common, or they were
@@ -251,20 +294,25 @@ class PairSet:
                     "names: load one of them with another name"
                 )
             taken |= names
-            for option, value in pair_set.sampling.items():
-                if value != sets[0].sampling.get(option):
+            first, other = sets[0].sampling, pair_set.sampling
+            for option in {**first, **other}:
+                if option != "own_parts" and first.get(option) != other.get(option):
                     raise InputError(
                         f"set 1 and set {number} were chosen differently: {option} is "
-                        f"{sets[0].sampling.get(option)!r} and {value!r}; expected one way: choose "
-                        "all with the same options"
+                        f"{first.get(option)!r} and {other.get(option)!r}; expected one way: "
+                        "choose all with the same options"
                     )
+        pairs = tuple(pair for pair_set in sets for pair in pair_set.pairs)
+        sampling = dict(sets[0].sampling)
+        if parts := own.own_parts(pairs):
+            sampling["own_parts"] = {name: str(part) for name, part in parts.items()}
         counts: Counter[str] = Counter()
         for pair_set in sets:
             counts.update(pair_set.counts)
         return PairSet(
-            pairs=tuple(pair for pair_set in sets for pair in pair_set.pairs),
+            pairs=pairs,
             ideals={key: grades for pair_set in sets for key, grades in pair_set.ideals.items()},
-            sampling=dict(sets[0].sampling),
+            sampling=sampling,
             counts=dict(counts),
             sources=tuple(source for pair_set in sets for source in pair_set.sources),
         )
@@ -397,6 +445,9 @@ def choose_with(collection: Collection, options: Options) -> PairSet:
 def as_pairs(given: Any) -> Any:
     """A set of the pairs in a DataFrame or a list; anything else is returned as it came.
 
+    Its ideal rankings are those of the sample, whatever set its pairs were taken from:
+    :meth:`PairSet.filter` takes some of a set and keeps them.
+
     Args:
         given: a DataFrame, pairs, or (query, passage) couples, which have no grades.
 
@@ -424,15 +475,6 @@ def as_pairs(given: Any) -> Any:
         counts={"queries": len(ideals), "pairs": len(pairs), **odd.counts},
         sources=tuple(sources),
     )
-
-
-def sample_ideals(pairs: Sequence[Pair]) -> dict[tuple[str, str], tuple[int, ...]]:
-    """The ideal rankings of a sample: each query's grades, without its easy negatives."""
-    grades: dict[tuple[str, str], list[int]] = {}
-    for pair in pairs:
-        own = grades.setdefault((pair.collection, pair.qid), [])
-        own += [pair.grade] if pair.grade != EASY_GRADE else []
-    return {key: tuple(sorted(own, reverse=True)) for key, own in grades.items()}
 
 
 def _readable(
@@ -516,10 +558,7 @@ def thin(
         raise InputError(
             f"at most {most} pairs were asked for, fewer than one query has; ask for more"
         )
-    kept = tuple(pairs.pairs[row] for row in rows)
-    of_sample = pairs.sampling.get("ideal", "sample") == "sample"
-    ideals = sample_ideals(kept) if of_sample else pairs.ideals
-    return replace(pairs, pairs=kept, ideals={key: ideals[key] for key in groups}), rows
+    return pairs._only(tuple(pairs.pairs[row] for row in rows)), rows
 
 
 def _fewer(

@@ -11,7 +11,8 @@ from matchlens.errors import InputError
 
 from .collection import Collection, Draw
 from .lines import blank, is_unicode, shown
-from .oddities import EXCLUDED, NOTES, Oddities, notes
+from .oddities import EASY_GRADE, EXCLUDED, NOTES, Oddities, notes
+from .pair import Pair
 
 PER_GRADE = 10
 EASY_POOL = 1000  # random passages that a query's easy negatives are drawn from, at least
@@ -333,3 +334,12 @@ def easy_negatives(
         f"{len(negatives)} passages that are neither judged for query {shown(qid)} nor in its run; "
         "expected enough of them: ask for fewer"
     )
+
+
+def sample_ideals(pairs: Sequence[Pair]) -> dict[tuple[str, str], tuple[int, ...]]:
+    """The ideal rankings of a sample: each query's grades, without its easy negatives."""
+    grades: dict[tuple[str, str], list[int]] = {}
+    for pair in pairs:
+        own = grades.setdefault((pair.collection, pair.qid), [])
+        own += [pair.grade] if pair.grade != EASY_GRADE else []
+    return {key: tuple(sorted(own, reverse=True)) for key, own in grades.items()}

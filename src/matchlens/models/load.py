@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from transformers import MODEL_MAPPING, PreTrainedTokenizerFast
 
 from matchlens.arguments import typed
@@ -46,7 +47,13 @@ from matchlens.models.folder import (
 )
 from matchlens.models.labels import doubt
 from matchlens.models.modules import check_body, modular, modular_family
-from matchlens.models.packed import multiplies_bfloat16, pack, round_products, rounds_products
+from matchlens.models.packed import (
+    glance,
+    multiplies_bfloat16,
+    pack,
+    round_products,
+    rounds_products,
+)
 from matchlens.models.prompted import check_written, prompted_rows
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import Serving
@@ -56,6 +63,62 @@ from matchlens.parts import Part
 from matchlens.prompts import Prompt
 from matchlens.showing import drawing
 from matchlens.tokenizing import named
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a model's weights were when its identity was taken.
+
+    Args:
+        modules: whose weights are watched.
+        limit: the length limit of the object that was wrapped, as it is at the moment.
+        marks: by number and name of a tensor what changes where torch knows of a change.
+        glances: a row and a column of each weight, for changes that torch knows nothing of.
+        limited: the limit as it was.
+    """
+
+    modules: tuple[nn.Module, ...]
+    limit: Callable[[], object]
+    marks: Mapping[tuple[int, str], object]
+    glances: Tensor
+    limited: object
+
+    @classmethod
+    def of(cls, modules: Sequence[nn.Module], limit: Callable[[], object]) -> Seen:
+        """What they are now."""
+        return cls(tuple(modules), limit, _marks(modules), _glances(modules), limit())
+
+    def changed(self) -> str:
+        """What differs now, in words; empty where nothing does."""
+        now = _marks(self.modules)
+        for (number, name), mark in now.items():
+            if self.marks.get((number, name)) != mark:
+                return f"its weight {name}"
+        if len(now) < len(self.marks) or not torch.equal(_glances(self.modules), self.glances):
+            return "a weight"
+        if (limit := self.limit()) != self.limited:
+            return f"max_length, which was {self.limited} and is {limit},"
+        return ""
+
+
+def _marks(modules: Sequence[nn.Module]) -> dict[tuple[int, str], object]:
+    marks: dict[tuple[int, str], object] = {}
+    for number, module in enumerate(modules):
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            # Tensors that were made in inference mode count no changes.
+            version = 0 if tensor.is_inference() else tensor._version
+            marks[number, name] = (tensor.data_ptr(), version, tensor.dtype, tensor.device)
+    return marks
+
+
+def _glances(modules: Sequence[nn.Module]) -> Tensor:
+    weights = {id(weight): weight for module in modules for weight in module.parameters()}
+    kept = [glance(each.detach()).view(torch.uint8) for each in weights.values() if each.numel()]
+    return torch.cat(kept) if kept else torch.empty(0)
+
+
+MAY_CHANGE = ("checks", "told_of_long_queries", "told_of_control")
+"""What of a model may change after it has proved itself: what no result is named by."""
 
 
 @dataclass(repr=False)
@@ -82,6 +145,9 @@ class Reranker:
         told_of_long_queries: whether a warning said that a library cuts long queries otherwise.
         told_of_control: whether a warning said that a text holds a control token.
         auto: whether the person left the type of the weights open.
+        seen: what the weights were that ``identity`` names.
+
+    Settings stay as they are, since results are named by them: load the model again with others.
 
     >>> model = load("demo")
     >>> model.max_length, model.family.n_layers, model.family.n_heads
@@ -107,6 +173,31 @@ class Reranker:
     told_of_long_queries: bool = False
     told_of_control: bool = False
     auto: bool = False
+    seen: Seen | None = None  # the last one: what stands above is fixed once it is there
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if getattr(self, "seen", None) is not None and name not in MAY_CHANGE:
+            raise InputError(
+                f"{name} of model {self.name!r:.80} cannot be set once it is loaded, since results "
+                f"are named by it; expected it as it is: load or wrap the model again, with {name}"
+                "=... where that is an option of it"
+            )
+        object.__setattr__(self, name, value)
+
+    def check_unchanged(self) -> None:
+        """Check that the weights are those that :attr:`identity` names, before they are run.
+
+        Raises:
+            InputError: if a weight, its type or its device, or the length limit of the wrapped
+                object has changed since the model was loaded or wrapped.
+        """
+        if self.seen is not None and (what := self.seen.changed()):
+            raise InputError(
+                f"model {self.name!r:.80}: {what} has changed since it was loaded or wrapped, and "
+                "results would be recorded as those of the old weights; expected them as they "
+                "were: wrap it again, matchlens.wrap(model, tokenizer) (what was loaded has its "
+                "model in .family.module)"
+            )
 
     def __repr__(self) -> str:
         shape = f"{self.family.n_layers} layers of {self.family.n_heads} heads"
@@ -387,8 +478,15 @@ def pairing_of(family: Family, tokenizer: Any, serving: Serving) -> Pairing:
     return Pairing(prefix, serving.options, start, last, pad, getattr(family, "causal", False))
 
 
-def proved(reranker: Reranker) -> Reranker:
-    """The reranker, once it has passed the check at load; warns of an order that looks reversed."""
+def proved(
+    reranker: Reranker,
+    modules: Sequence[nn.Module] = (),
+    limit: Callable[[], object] = lambda: None,
+) -> Reranker:
+    """The reranker, once it has passed the check at load; warns of an order that looks reversed.
+
+    ``modules`` are the owner's, and ``limit`` their owner's limit: a change of them is refused.
+    """
     with refusing(reranker.name, "it cannot score two built-in pairs"):
         reranker.told_of_long_queries = True  # the built-in pairs are nobody's queries
         tokens.check_tokenizer(reranker)
@@ -406,6 +504,7 @@ def proved(reranker: Reranker) -> Reranker:
     order = check.reversed_order(reranker.checks, reranker.negate, labels)
     for note in filter(None, (*reranker.said, order)):
         warnings.warn(f"model {reranker.name!r}: {note}", MatchlensWarning, stacklevel=3)
+    reranker.seen = Seen.of((reranker.family.module, *modules), limit)
     return reranker
 
 

@@ -38,9 +38,8 @@ class Packed(nn.Linear):
     """An ``nn.Linear`` that multiplies by a packed copy of its weight, in float32 or bfloat16.
 
     Its parameters are the same objects; only float32 on a CPU without gradients goes the packed
-    way. A weight that was changed since is packed anew: torch's own counter tells, and where it
-    does not (``weight.data``), :func:`refresh`, with which every run begins, looks at a row and a
-    column.
+    way. A weight that was changed since is packed anew where torch's own counter tells; a model
+    whose weights have changed is not run at all before it is wrapped again.
     """
 
     def __init__(self, linear: nn.Linear, product_dtype: torch.dtype = torch.float32) -> None:
@@ -52,10 +51,9 @@ class Packed(nn.Linear):
         self._pack()
 
     def _pack(self) -> None:
-        weight = self.weight.detach()
         self._packed: dict[torch.dtype, Tensor] = {}
         self._in(self.product_dtype)
-        self._of, self._seen = self._mark(), _glance(weight)
+        self._of = self._mark()
 
     def _in(self, dtype: torch.dtype) -> Tensor:
         """The packed weight in a type."""
@@ -69,11 +67,6 @@ class Packed(nn.Linear):
         # Tensors that were made in inference mode count no changes.
         counted = 0 if self.weight.is_inference() else self.weight._version
         return self.weight.data_ptr(), counted
-
-    def refresh(self) -> None:
-        """Pack the weight anew if it has changed."""
-        if _fits(self.weight) and not torch.equal(_glance(self.weight.detach()), self._seen):
-            self._pack()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Packed:
         plain = nn.Linear.__new__(nn.Linear)
@@ -210,13 +203,6 @@ def multiplies_bfloat16() -> bool:
     return any(getattr(cpu, name, lambda: False)() for name in names)
 
 
-def refresh(module: nn.Module) -> None:
-    """Pack anew what has changed of a module's packed layers."""
-    for child in module.modules():
-        if isinstance(child, Packed):
-            child.refresh()
-
-
 @contextmanager
 def as_the_library() -> Iterator[None]:
     """Let packed layers multiply as the library's own do: for the reference of a check."""
@@ -303,10 +289,12 @@ def _fits(tensor: Tensor) -> bool:
     return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.numel() > 0
 
 
-def _glance(weight: Tensor) -> Tensor:
+def glance(weight: Tensor) -> Tensor:
     """A row and a column of a matrix: whatever changes whole rows or columns changes them."""
-    rows, columns = weight.shape
-    return torch.cat([weight[rows // 2], weight[:, columns // 2]])
+    if weight.dim() < 2:
+        return weight.reshape(-1)
+    matrix = weight.flatten(1)
+    return torch.cat([matrix[len(matrix) // 2], matrix[:, matrix.shape[1] // 2]])
 
 
 def _product(states: Tensor, packed: Tensor, bias: Tensor | None, then: str = "none") -> Tensor:

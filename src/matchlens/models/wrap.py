@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -82,8 +83,9 @@ def wrap(
     The object stays its owner's: the walk goes through a copy of its modules that shares the
     weights (no second copy of them in memory), so that its attention implementation, its train or
     eval mode, ``requires_grad`` and its tokenizer's settings are left alone, and ``forward`` and
-    ``predict`` work as before. Since the weights are shared, train first and wrap afterwards: what
-    the manifest says of the weights is true of those that were there when it was wrapped.
+    ``predict`` work as before. Since the weights are shared, train first and wrap afterwards: a
+    model whose weights, their type or device, or the CrossEncoder's ``max_length`` have changed
+    since is refused when it is run, until it is wrapped again.
 
     Scores are relevance logits, as everywhere here. ``CrossEncoder.predict`` puts an activation
     behind the logit (a sigmoid for one label, unless it was told otherwise); that changes no
@@ -149,9 +151,10 @@ def wrap(
         if own_prompt is None and not facts.classifies:
             raise no_prompt(facts)
         family_class, full = class_of_family(facts.model_type), module
+        others: list[Any] = []
         if head is not None:
-            modules = [_twin(part) for part in list(cast(Any, owner))[2:]]
-            full = modular_object(_twin(module), head, modules, facts.name)
+            others = list(cast(Any, owner))[2:]
+            full = modular_object(_twin(module), head, list(map(_twin, others)), facts.name)
             family_class = modular_family(family_class, head, facts.name)
         with refusing(facts.name, "its config cannot be followed"):
             family = family_class(_twin(module) if head is None else full)
@@ -170,20 +173,30 @@ def wrap(
     }
     identity = facts.record(files, dtype, smallest(limits), negate)
     identity["object"] = type(model).__name__
-    reranker = proved(reranker_of(facts, family, own, limits, identity, negate))
+    ready = reranker_of(facts, family, own, limits, identity, negate)
+    reranker = proved(ready, [cast(Any, module), *others], partial(_limit, owner))
     if predicted is not None:
         _compare(reranker, predicted, type(owner).__name__)
     return reranker
 
 
 def as_model(model: Any) -> Any:
-    """A model of a folder, an id or a CrossEncoder; anything else is returned as it came.
+    """A model of a folder, an id, a CrossEncoder or a transformer of PyTerrier without a cut.
+
+    Anything else is returned as it came.
 
     >>> as_model("demo").name
     'demo'
     """
     if isinstance(model, str | Path):
         return load(model)
+    if type(model).__module__ == "matchlens.pyterrier":
+        if model.cut.directions:
+            raise InputError(
+                f"the model is a PyTerrier transformer with the cut {str(model.cut)!r:.60}, which "
+                "would be lost; expected a model: give its .model, and the cut by itself"
+            )
+        return model.model
     return wrap(model) if hasattr(model, "predict") and hasattr(model, "tokenizer") else model
 
 

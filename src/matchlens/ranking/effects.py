@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from matchlens.errors import counted, printed
+from matchlens.errors import InputError, counted, printed
 from matchlens.ranking.significance import bootstrap_t, holm
 
 ALPHA = 0.05
@@ -23,6 +23,15 @@ LEAST_QUERIES = 10
 MOST_QUERIES = 100_000
 """A larger number of queries is no advice."""
 POWER = 0.8
+
+
+def check_margin(margin: float) -> None:
+    """Check a margin."""
+    if not 0 < margin < 1:
+        raise InputError(
+            f"margin is {margin}; expected a share of (original - random) between 0 and 1, such as "
+            f"{MARGIN}"
+        )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from matchlens.arguments import typed
 from matchlens.errors import InputError
-from matchlens.ranking.effects import MARGIN
+from matchlens.ranking.effects import MARGIN, check_margin
 from matchlens.report.views.ablation import costliest
 from matchlens.report.views.study import latex, text
 from matchlens.results import Result, read_manifest, records, to_json
@@ -83,15 +83,6 @@ def conclude(
         f"{NAME}/claims.tex": latex(result),
     }
     return result
-
-
-def check_margin(margin: float) -> None:
-    """Check a margin."""
-    if not 0 < margin < 1:
-        raise InputError(
-            f"margin is {margin}; expected a share of (original - random) between 0 and 1, such as "
-            f"{MARGIN}"
-        )
 
 
 @typed

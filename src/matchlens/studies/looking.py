@@ -339,6 +339,22 @@ def _cuts(
     return sorted(rows, key=lambda row: row["look"])
 
 
+def _check_heads(matching: pd.DataFrame, layers: int, heads: int) -> None:
+    """Check that a table is one of matching heads, of a model of this shape."""
+    expected = ("layer", "head", "direction", "matching", "auc_found", "kind")
+    if lacking := [name for name in expected if name not in matching.columns]:
+        raise InputError(
+            f"matching has no column {', '.join(lacking)}; expected the table 'matching' of "
+            "matchlens.attention: give result.to_frame('matching')"
+        )
+    for name, number in (("layer", layers), ("head", heads)):
+        if beyond := [place for place in matching[name] if place not in range(number)]:
+            raise InputError(
+                f"matching is of another model: it has the {name} {beyond[0]}; expected 0 to "
+                f"{number - 1}: give the table of this model"
+            )
+
+
 def _head_table(layers: int, heads: int, matching: pd.DataFrame | None) -> pd.DataFrame:
     """Every head, the matching ones first, by the AUC by which they were selected."""
     selected: dict[tuple[int, int], tuple[list[str], list[str]]] = {}
@@ -432,6 +448,8 @@ def look(
     setup = preset_of(preset, model.decodes)
     tol = tolerance(tie_tol, model.dtype)
     rel = relevant_grade(pairs, rel)
+    if matching is not None:
+        _check_heads(matching, model.family.n_layers, model.family.n_heads)
     rows_named = [] if chosen is None else named(pairs.pairs, chosen)
     number = len(rows_named) or checked_looks(looks)
     together = cut_sets(sets)

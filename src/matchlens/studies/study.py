@@ -24,7 +24,7 @@ from matchlens.studies.attention.contrasts import CONTRASTS, Classes
 from matchlens.studies.attention.watching import Watched, watch
 from matchlens.studies.circuits.circuits import checked_halves, circuits, document_parts
 from matchlens.studies.claims.claims import claims
-from matchlens.studies.claims.evidence import evidence, evidence_cuts
+from matchlens.studies.claims.evidence import check_redraws, evidence, evidence_cuts
 from matchlens.studies.common import pair_key, ranked, relevant_grade
 from matchlens.studies.cuts.controls import control_conditions, controls
 from matchlens.studies.cuts.cut_modes import preset_cuts
@@ -276,8 +276,9 @@ def study(
         base: a model before fine-tuning, for the circuits.
         progress: called with what runs, pairs done and pairs in all.
         keep: called with each result as soon as it is complete, to save it.
-        redraws: other draws of the same sample (``choose`` with another seed). The claims that
-            rest on few cuts (study ``evidence``) are decided on each of them, too.
+        redraws: other draws of the same sample (``choose`` with the same options and another
+            seed). The claims that rest on few cuts (study ``evidence``) are decided on each of
+            them, too.
 
     The arguments ``preset``, ``measure``, ``rel``, ``tie_tol``, ``seed``, ``batch_tokens`` and
     ``runner`` are those of :func:`matchlens.ablation`.
@@ -295,6 +296,16 @@ def study(
     """
     chosen_size = sizes.size(size)
     names = sizes.chosen_studies(studies, chosen_size)
+    for option, came, needs in (
+        ("base", base is not None, "circuits"),
+        ("redraws", bool(redraws), "evidence"),
+    ):
+        if came and needs not in names:
+            raise InputError(
+                f"{option} has no effect without the study {needs}, and {', '.join(names)} were "
+                f"asked for; expected {needs} among them: add it to studies=, or leave {option} out"
+            )
+    check_redraws(pairs, redraws)
     rel = relevant_grade(pairs, rel)
     if set(names) & set(sizes.CUTTING):
         ranked(pairs, measure, rel)

@@ -15,9 +15,17 @@ import numpy as np
 import pandas as pd
 
 from matchlens.arguments import typed
-from matchlens.errors import counted, printed
-from matchlens.ranking.effects import HOLDS, MARGIN, NOT, UNDECIDED, Verdict, decide
-from matchlens.results import Result, records
+from matchlens.errors import InputError, counted, printed
+from matchlens.ranking.effects import (
+    HOLDS,
+    MARGIN,
+    NOT,
+    UNDECIDED,
+    Verdict,
+    check_margin,
+    decide,
+)
+from matchlens.results import Result, differences, records, to_json
 from matchlens.studies.attention.contrasts import is_earlier
 from matchlens.studies.claims.decisions import (
     Decision,
@@ -294,7 +302,8 @@ def claims(results: Mapping[str, Result], *, margin: float = MARGIN) -> pd.DataF
     tests that would show a claim, and those that would show its contrary.
 
     Args:
-        results: study name to result; what is lacking leaves claims undecided.
+        results: study name to result, all of one model and the same pairs; what is lacking leaves
+            claims undecided.
         margin: share of (original - random), query by query, that counts as no change.
 
     Returns:
@@ -303,6 +312,10 @@ def claims(results: Mapping[str, Result], *, margin: float = MARGIN) -> pd.DataF
         deciding test, uncorrected), p_holm (corrected over the claims), needed (about how many
         queries would decide it, corrected as here), draws (the verdict on each draw of the
         sample, that of the row first), agreement (what they say together), source, definition.
+
+    Raises:
+        InputError: if the margin is no share between 0 and 1, a result stands under another name
+            than its study's, or two are of different models or pairs.
 
     Source: science 3, "A statement about a model"; Vast et al. 2025, its conclusions.
 
@@ -313,6 +326,8 @@ def claims(results: Mapping[str, Result], *, margin: float = MARGIN) -> pd.DataF
     >>> table.set_index("id").loc["cls-last", "verdict"]
     'undecided'
     """
+    check_margin(margin)
+    _check_alike(results)
     seed = next((int(str(result.options["seed"])) for result in results.values()), 0)
     findings = [claim.decide(results, margin, seed) for claim in CLAIMS]
     verdicts = decide([finding.evidence for finding in findings])
@@ -343,6 +358,27 @@ def claims(results: Mapping[str, Result], *, margin: float = MARGIN) -> pd.DataF
     for name in ("n", "needed"):
         table[name] = table[name].astype("Int64")
     return table
+
+
+def _check_alike(results: Results) -> None:
+    """Refuse results that claims cannot be decided on together, or do not know by their names."""
+    first: Result | None = None
+    for name, result in results.items():
+        if name != result.study:
+            raise InputError(
+                f"results has {name!r:.60} for a result of the study {result.study!r}; expected "
+                "each result under the name of its study: give {result.study: result}"
+            )
+        first = first or result
+        old, new = (
+            {key: one.identity.get(key) for key in ("model", "pairs")} for one in (first, result)
+        )
+        if listed := differences(json.loads(to_json(old)), new):
+            raise InputError(
+                f"{name!r} is of another model or other pairs than {first.study!r} ({listed:.200}),"
+                " and claims are decided for one model on one sample; expected results of the same "
+                "model and pairs: decide on each apart"
+            )
 
 
 def _on_redraws(

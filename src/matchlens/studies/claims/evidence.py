@@ -93,6 +93,30 @@ def evidence_cuts(layers: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*ALONE, *(cut for path in paths for cut in path.cuts))))
 
 
+def check_redraws(pairs: PairSet, redraws: Sequence[PairSet]) -> None:
+    """Check that redraws are draws of the same sample with other seeds."""
+    free = ("seed", "easy", "easy_pool")  # easy negatives are not ranked
+    for number, redraw in enumerate(redraws, 1):
+        keys = [key for key in {**pairs.sampling, **redraw.sampling} if key not in free]
+        for what, old, new in (
+            *((key, pairs.sampling.get(key), redraw.sampling.get(key)) for key in keys),
+            ("its collections", _sources(pairs), _sources(redraw)),
+        ):
+            if old != new:
+                raise InputError(
+                    f"redraw {number} is no draw of the same sample: {what} was {old!r:.80} for "
+                    f"the pairs and is {new!r:.80}; expected the same but for the seed: choose it "
+                    "from the same collection with the same options and another seed"
+                )
+
+
+def _sources(pairs: PairSet) -> list[dict[str, object]]:
+    return [
+        {key: value for key, value in source.items() if key != "examples"}
+        for source in pairs.sources
+    ]
+
+
 def further(pairs: PairSet, redraws: Sequence[PairSet]) -> tuple[list[PairSet], list[Pair]]:
     """The draws that differ, without easy negatives, and their pairs beyond those of the first.
 

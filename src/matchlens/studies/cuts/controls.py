@@ -24,6 +24,7 @@ from matchlens.ranking.effects import (
     UNDECIDED,
     Effect,
     Evidence,
+    check_margin,
     decide,
     effect,
     of_effect,
@@ -153,6 +154,7 @@ def controls(
     >>> result.to_frame()["cut"].tolist()
     ['D->D']
     """
+    check_margin(margin)
     chosen = preset_of(preset, model.decodes)
     texts = [str(cut) for cut in (chosen.directions if cuts is None else cuts)]
     conditions, modes, about = control_conditions(texts, hows, draws, chosen.how)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 
 KINDS = ("up-to", "from", "only", "window", "heads")
+WINDOW = 3
+"""Layers of a window where none are named."""
 WHOLE_HEAD = "{CLS,Q,SEP1,D,SEP2}->All"
 
 
@@ -182,7 +184,7 @@ def sweep(
     kind: str = "up-to",
     *,
     directions: Sequence[str | Direction] | None = None,
-    window: int = 3,
+    window: int = WINDOW,
     hows: Sequence[str] | None = None,
     preset: str = "default",
     measure: str | Sequence[str] = "nDCG@10",
@@ -207,7 +209,7 @@ def sweep(
         kind: ``up-to``, ``from``, ``only``, ``window`` or ``heads``; see :func:`sweep_points`.
         directions: what is cut; the preset's where None (the nine directions of Figure 1a), for
             ``heads`` the whole head.
-        window: layers of a window.
+        window: for ``window``: its layers.
         hows: modes of cutting, each a curve of its own, corrected by itself; the preset's where
             None. A cut that a mode cannot make is left out and noted.
         screened: for ``heads``: of each direction only so many heads are cut, those of the largest
@@ -235,6 +237,11 @@ def sweep(
     >>> result.to_frame()["n"].tolist()
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
     """
+    if kind in KINDS and kind != "window" and window != WINDOW:
+        raise InputError(
+            f"window is {window} and has no effect on the sweep {kind!r}; expected it with the "
+            "sweep 'window' alone: leave it out, or give kind='window'"
+        )
     chosen = preset_of(preset, model.decodes)
     costly = kind == "heads"
     default = (WHOLE_HEAD,) if costly else chosen.directions
