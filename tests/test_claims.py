@@ -108,7 +108,7 @@ def test_a_margin_is_a_share_wherever_it_is_given(tiny):
     pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
     for run in (
         lambda: matchlens.claims({"evidence": held}, margin=6.0),
-        lambda: matchlens.studies.study.Study({"evidence": held}, {}).claims(margin=0.0),
+        lambda: matchlens.Study({"evidence": held}, {}).claims(margin=0.0),
         lambda: matchlens.controls(tiny, pairs, margin=6.0),
     ):
         with pytest.raises(InputError, match=r"expected a share of .* such as 0\.06"):

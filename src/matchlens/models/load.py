@@ -65,7 +65,7 @@ from matchlens.showing import drawing
 from matchlens.tokenizing import named
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Seen:
     """What a model's weights were when its identity was taken.
 
