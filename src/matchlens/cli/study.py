@@ -138,7 +138,8 @@ def study(settings: WholeSettings) -> None:
     _ = settings.only_measure  # raises where there are several
     filled = replace(with_easy(settings), queries=whole.queries)
     job = prepare("study", filled, settings)
-    base = check_base(job.inputs.folder, settings.base)
+    wanted = settings.base if "circuits" in whole.names else None
+    base = check_base(job.inputs.folder, wanted)
     samples = settings.samples or sizes.SAMPLES
     redraws = job.redraws(samples - 1 if "evidence" in whole.names else 0)
     if whole.ready(job, redraws):
