@@ -65,7 +65,7 @@ def record(
     >>> record("demo", DemoSettings(out=Path("x"), seed=3, quiet=True))["asked"]
     {'seed': 3}
     """
-    from matchlens.corpora.beir import files as beir_files
+    from matchlens.corpora.beir import _files as beir_files
 
     known = [option for option in options_of(type(settings)) if option.recorded]
     datasets: list[str] = getattr(settings, "dataset", None) or []

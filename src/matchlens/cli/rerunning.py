@@ -354,7 +354,7 @@ def _files(command: Recorded) -> Iterator[str]:
     asked = record["asked"].get("dataset", ())
     for name, here in zip(asked, command.value("dataset") or (), strict=True):
         if name in folders or Path(here).is_dir():
-            named.append((f"the files of {here}", beir.files(here), folders.get(name, [])))
+            named.append((f"the files of {here}", beir._files(here), folders.get(name, [])))
     for what, paths, sums in named:
         if len(paths) != len(sums):
             yield f"{what} were {counted(len(sums), 'file')}, are {len(paths)}"

@@ -42,11 +42,11 @@ def load(
     ...     collection.name, collection.texts(["d1"])
     ('tea', {'d1': 'Tea hot'})
     """
-    queries, qrels, corpus = files(folder, split)
+    queries, qrels, corpus = _files(folder, split)
     return trec.load(queries, qrels, [corpus], run, name=name or Path(folder).resolve().name)
 
 
-def files(folder: str | Path, split: str = "test") -> list[Path]:
+def _files(folder: str | Path, split: str = "test") -> list[Path]:
     """The files of a folder in BEIR's form that are read: queries, judgements, passages."""
     names = ("queries.jsonl", f"qrels/{split}.tsv", "corpus.jsonl")
     return [_file(Path(folder), name) for name in names]
