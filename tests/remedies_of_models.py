@@ -719,7 +719,7 @@ ELSEWHERE = {
     "test_a_template_that_changes_some_texts_is_refused_for_those",
     ("models/decoder.py:Decoder.qk", ""): "test_circuits_rotary.py:"
     "test_queries_that_are_normalised_have_no_matrix",
-    ("models/t5.py:T5.qk", ""): "test_t5.py:test_circuits_are_refused_by_name",
+    ("models/t5.py:T5.qk", ""): "test_every_family.py:test_every_study",
     ("models/modules.py:check_body", ""): "test_modular.py:"
     "test_the_encoder_of_a_t5_is_refused_by_its_name",
     ("cli/checking.py:_all_known", ""): "test_known_models.py:"

@@ -2165,7 +2165,7 @@ ELSEWHERE = {
         "test_stopping.py:test_after_a_full_disk_the_same_command_goes_on"
     ),
     ("cli/job.py:Job.running", ""): "test_cli_bad_input.py:test_ctrl_c_leaves_nothing_half_written",
-    ("cli/job.py:run_study", ""): (
+    ("cli/job.py:without_effect", ""): (
         "test_cli.py:test_measures_that_a_study_cannot_use_are_named_before_the_model_is_loaded"
     ),
     ("cli/job.py:Job.check_ranking", ""): (

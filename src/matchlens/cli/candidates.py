@@ -99,13 +99,12 @@ def _names(paths: Sequence[Path], option: str) -> list[str | None]:
 
     A file's name counts up to its first dot.
     """
-    paths = [Path(os.path.abspath(path)) for path in paths]
     tails = [
         (
             *path.parts[1:-1],
             path.name if path.is_dir() else path.name.lstrip(".").split(".")[0],
         )
-        for path in paths
+        for path in (Path(os.path.abspath(path)) for path in paths)
     ]
     names: list[str | None] = []
     for place, tail in enumerate(tails):

@@ -25,12 +25,9 @@ from .sampling import (
     Options,
     checked,
     easy_negatives,
-    random_pools,
-    refuse_nothing,
+    readable,
     sample_ideals,
     sampled,
-    usable_queries,
-    with_text,
 )
 
 EASY_KIND = "easy"
@@ -398,7 +395,7 @@ def choose_with(collection: Collection, options: Options) -> PairSet:
     """The pairs that checked options choose."""
     collection = tidy(collection)
     odd = Oddities(collection.oddities)
-    candidates, texts, pools = _readable(collection, options, odd)
+    candidates, texts, pools = readable(collection, options, odd)
     counts = Counter({**dict.fromkeys(COUNTS, 0), **odd.counts})
     pairs: list[Pair] = []
     ideals: dict[tuple[str, str], tuple[int, ...]] = {}
@@ -475,40 +472,6 @@ def as_pairs(given: Any) -> Any:
         counts={"queries": len(ideals), "pairs": len(pairs), **odd.counts},
         sources=tuple(sources),
     )
-
-
-def _readable(
-    collection: Collection, options: Options, odd: Oddities
-) -> tuple[dict[str, list[Candidate]], dict[str, str], dict[str, list[str]]]:
-    """The queries that stay, with their readable candidates; texts; pools of easy negatives."""
-    # Passages are requested at once. Where queries are drawn and some turn out to have no text, as
-    # many as are lacking are drawn from the rest.
-    usable = usable_queries(collection, options, odd)
-    order, limit = list(usable), len(usable)
-    if options.queries is not None:
-        order, limit = Draw(options.seed, "queries").order(usable), options.queries
-    kept: dict[str, list[Candidate]] = {}
-    texts: dict[str, str] = {}
-    pools: dict[str, list[str]] = {}
-    examined = 0
-    while len(kept) < limit and examined < len(order):
-        batch = order[examined : max(2 * examined, limit)]
-        pools |= random_pools(collection, batch, options)
-        wanted = {candidate.docid for qid in batch for candidate in usable[qid]}
-        wanted |= {docid for qid in batch for docid in pools.get(qid, [])}
-        texts |= collection.texts(wanted - texts.keys())
-        for qid in batch:
-            if len(kept) == limit:
-                break
-            examined += 1
-            if readable := with_text(qid, usable[qid], collection, texts, options, odd):
-                kept[qid] = readable
-    odd.counts["topics"] = len(collection.queries)
-    odd.counts["queries"] = len(kept)
-    odd.counts["queries_not_drawn"] = len(order) - examined
-    if not kept:
-        refuse_nothing(collection, odd)
-    return {qid: kept[qid] for qid in usable if qid in kept}, texts, pools
 
 
 LEAST_DEPTH = 10

@@ -343,3 +343,37 @@ def sample_ideals(pairs: Sequence[Pair]) -> dict[tuple[str, str], tuple[int, ...
         own = grades.setdefault((pair.collection, pair.qid), [])
         own += [pair.grade] if pair.grade != EASY_GRADE else []
     return {key: tuple(sorted(own, reverse=True)) for key, own in grades.items()}
+
+
+def readable(
+    collection: Collection, options: Options, odd: Oddities
+) -> tuple[dict[str, list[Candidate]], dict[str, str], dict[str, list[str]]]:
+    """The queries that stay, with their readable candidates; texts; pools of easy negatives."""
+    # Passages are requested at once. Where queries are drawn and some turn out to have no text, as
+    # many as are lacking are drawn from the rest.
+    usable = usable_queries(collection, options, odd)
+    order, limit = list(usable), len(usable)
+    if options.queries is not None:
+        order, limit = Draw(options.seed, "queries").order(usable), options.queries
+    kept: dict[str, list[Candidate]] = {}
+    texts: dict[str, str] = {}
+    pools: dict[str, list[str]] = {}
+    examined = 0
+    while len(kept) < limit and examined < len(order):
+        batch = order[examined : max(2 * examined, limit)]
+        pools |= random_pools(collection, batch, options)
+        wanted = {candidate.docid for qid in batch for candidate in usable[qid]}
+        wanted |= {docid for qid in batch for docid in pools.get(qid, [])}
+        texts |= collection.texts(wanted - texts.keys())
+        for qid in batch:
+            if len(kept) == limit:
+                break
+            examined += 1
+            if found := with_text(qid, usable[qid], collection, texts, options, odd):
+                kept[qid] = found
+    odd.counts["topics"] = len(collection.queries)
+    odd.counts["queries"] = len(kept)
+    odd.counts["queries_not_drawn"] = len(order) - examined
+    if not kept:
+        refuse_nothing(collection, odd)
+    return {qid: kept[qid] for qid in usable if qid in kept}, texts, pools

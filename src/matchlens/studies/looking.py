@@ -342,6 +342,8 @@ def _cuts(
 def _check_heads(matching: pd.DataFrame, layers: int, heads: int) -> None:
     """Check that a table is one of matching heads, of a model of this shape."""
     expected = ("layer", "head", "direction", "matching", "auc_found", "kind")
+    if matching.empty:  # the study's table has no columns where no heads were searched
+        return
     if lacking := [name for name in expected if name not in matching.columns]:
         raise InputError(
             f"matching has no column {', '.join(lacking)}; expected the table 'matching' of "

@@ -184,11 +184,11 @@ def attention(
     classes = Classes.of(pairs.pairs, rel)
     classes.check(contrasts)
     tol = tolerance(tie_tol, model.dtype)
-    used, uncut = None, ""
+    to_cut, uncut = None, ""
     if causal:  # before anything runs, so that a slip costs nothing
         checked_random(random)
         parse_measure(measure, rel=rel)
-        used, uncut = matching.to_cut(pairs, seed, most_pairs, measure, rel)
+        to_cut, uncut = matching.to_cut(pairs, seed, most_pairs, measure, rel)
     if watched is None:
         watched = watch(
             model, pairs, names, batch_tokens=batch_tokens, progress=progress, runner=runner
@@ -215,14 +215,12 @@ def attention(
     if (published := beside_published(model.identity, every)) is not None:
         tables["published"] = published
     effect = None
-    if used is not None and not every.empty and bool(every["matching"].to_numpy().any()):
+    if to_cut is not None and not every.empty and bool(every["matching"].to_numpy().any()):
         effect = matching.cut(
             Execution(model, batch_tokens, progress, runner),
-            used,
+            *to_cut,
             pd.DataFrame(every[every["matching"]]),
-            masses=matching.masses_of(reader, pairs, used, texts),
-            measure=measure,
-            rel=rel,
+            masses=matching.masses_of(reader, pairs, to_cut[0], texts),
             tol=tol,
             seed=seed,
             random=random,

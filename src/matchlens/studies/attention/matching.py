@@ -13,7 +13,7 @@ from matchlens.corpora import PairSet, thin
 from matchlens.errors import InputError, counted
 from matchlens.parts import Part
 from matchlens.plan import single_cuts
-from matchlens.ranking import benjamini_hochberg, holm
+from matchlens.ranking import Candidates, Measure, benjamini_hochberg, holm
 from matchlens.ranking.effects import Evidence, both
 from matchlens.studies.attention.contrasts import (
     Classes,
@@ -289,10 +289,14 @@ class Causal:
     notes: tuple[str, ...]  # what a person should know
 
 
+Ranking = tuple[Measure, list[Candidates], tuple[str, ...]]
+"""A measure, the queries whose order can move it, and notes on the others."""
+
+
 def to_cut(
     pairs: PairSet, seed: int, most_pairs: int | None, measure: str, rel: int
-) -> tuple[PairSet | None, str]:
-    """The pairs on which matching heads are cut: of half 1, easy negatives left out.
+) -> tuple[tuple[PairSet, Ranking] | None, str]:
+    """The pairs on which matching heads are cut, ranked: of half 1, easy negatives left out.
 
     Returns:
         None, and why, where no query of half 1 has candidates whose order can move the measure.
@@ -303,10 +307,9 @@ def to_cut(
     most = len(used.pairs) if most_pairs is None else most_pairs
     used = thin(used, most, seed=seed)[0]
     try:
-        ranked(used, measure, rel)
+        return (used, ranked(used, measure, rel)), ""
     except InputError as error:
         return None, f"in half 1 of the queries, {error}"
-    return used, ""
 
 
 _ON_HALF_1 = "in half 1 of the queries, on which matching heads are cut"
@@ -315,11 +318,10 @@ _ON_HALF_1 = "in half 1 of the queries, on which matching heads are cut"
 def cut(
     execution: Execution,
     used: PairSet,
+    ranking: Ranking,
     matching: pd.DataFrame,
     *,
     masses: Mapping[str, Float[np.ndarray, "layer head"]],
-    measure: str,
-    rel: int,
     tol: float,
     seed: int,
     random: int,
@@ -355,11 +357,11 @@ def cut(
         )
         conditions |= more
         points += about
-    parsed, queries, left_out = ranked(used, measure, rel)
+    measure, queries, left_out = ranking
     notes += [f"{_ON_HALF_1}, {text}" for text in left_out]
     out = execution(used.pairs, conditions, seed=seed)
     families = {name: "head" if name in singles else "set" for name in out.plan.conditions}
-    table, _ = measured(out, queries, parsed, tol, seed, families)
+    table, _ = measured(out, queries, measure, tol, seed, families)
     single = pd.DataFrame(table[table["cut"].isin(singles)]).reset_index(drop=True)
     names = ["set", "direction", "how", "draw", "cut", "shared", "mass"]
     drawn = pd.DataFrame(points, columns=names)
