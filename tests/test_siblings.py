@@ -14,6 +14,7 @@ from transformers.activations import GELUActivation, NewGELUActivation
 import matchlens
 import reference
 import tiny as tiny_models
+from matchlens import InputError
 from matchlens.batching import collate
 from matchlens.directions import Cut, How
 from matchlens.models.attend import Call
