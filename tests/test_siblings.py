@@ -246,7 +246,7 @@ def test_an_edited_model_is_refused_and_run_as_it_is_once_it_is_wrapped(tiny_fol
     family = model.family
     family.projections(1)[2].weight.data[:8] = 0
     family.projections(1)[2].bias.data[:8] = 0
-    with pytest.raises(InputError, match="a weight has changed since the model was loaded"):
+    with pytest.raises(InputError, match="a weight has changed since it was loaded or wrapped"):
         matchlens.score(model, tiny_pairs[:4])
     digest, model = model.identity["sha256"], matchlens.wrap(family.module, model.tokenizer)
     family = model.family
