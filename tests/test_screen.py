@@ -236,7 +236,7 @@ def test_batches_and_preset_are_those_that_were_asked_for(model, pairs, monkeypa
     monkeypatch.setattr(gating, "stream_slopes", stream)
     given = {"batch_tokens": 48, "preset": "paper"}
     of = matchlens.screen(model, pairs, others=1, **given).options
-    assert (of["stars"], of["digits"], of["batches"]["batch_tokens"]) == ("unpaired", 2, 48)
+    assert (of["stars"], of["digits"], of["check_batches"]["batch_tokens"]) == ("unpaired", 2, 48)
     matchlens.sweep(model, pairs, "heads", directions=["Q->D"], screened=1, **given)
     assert asked.count(48) == 2  # beside the check of the gates
 
