@@ -102,7 +102,7 @@ def _names(paths: Sequence[Path], option: str) -> list[str | None]:
     tails = [
         (
             *path.parts[1:-1],
-            path.name if path.is_dir() else path.name.lstrip(".").split(".")[0],
+            path.name if os.path.isdir(path) else path.name.lstrip(".").split(".")[0],
         )
         for path in (Path(os.path.abspath(path)) for path in paths)
     ]

@@ -23,6 +23,7 @@ from matchlens.cli.recording import Command
 from matchlens.options import Cuts, Out, Queries, Quiet, Seed
 from matchlens.settings import PANELS, RUNNING, options_of, settings
 from matchlens.studies.registry import STUDIES, AblationSettings
+from matchlens.studies.spec import StudySpec
 
 HELP = """Shows how cross-encoder rerankers match a query with a document.
 
@@ -94,9 +95,14 @@ class GroupedHelp(TyperCommand):
                     formatter.write_dl(groups[name])
 
 
-@cache
 def application() -> TyperGroup:
     """The command line; a command returns its settings, which :func:`matchlens.cli.main` runs."""
+    return _application(tuple(STUDIES.items()))
+
+
+@cache
+def _application(studies: tuple[tuple[str, StudySpec[Any]], ...]) -> TyperGroup:
+    """It, made once for these studies: another package may add its own at any time."""
     app = typer.Typer(
         name="matchlens",
         help=HELP,
