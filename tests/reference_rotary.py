@@ -103,11 +103,9 @@ def turned(vectors, angles):
     return out
 
 
-@functools.lru_cache(
-    maxsize=64
-)  # a config takes long to ask, and every pass of a model asks the same
+@functools.lru_cache(maxsize=64)
 def edges(module, number, tokens):
-    """Whether each token may read each other one in a layer."""
+    """Whether each token may read each other one in a layer; a config takes long to ask."""
     return torch.tensor(
         [[allowed(module.config, number, i, j) for j in range(tokens)] for i in range(tokens)]
     )

@@ -102,7 +102,10 @@ def application() -> TyperGroup:
 
 @cache
 def _application(studies: tuple[tuple[str, StudySpec[Any]], ...]) -> TyperGroup:
-    """It, made once for these studies: another package may add its own at any time."""
+    """The command line, made once as long as the ``studies`` are the same.
+
+    Another package may add its own at any time.
+    """
     app = typer.Typer(
         name="matchlens",
         help=HELP,

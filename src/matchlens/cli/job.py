@@ -333,7 +333,7 @@ def run_study(name: str, settings: Any, typed: Settings | None = None) -> None:
     if spec.ranks:
         job.check_ranking(spec.most_pairs(filled))
     spec.ready(inputs)
-    if spec.stored(inputs):
+    if getattr(settings, "pairs", None) is not None and spec.stored(inputs):
         why = f"the scores under cuts are in {str(settings.out)!r} and none is made"
         without_effect(settings, why, "pairs")
     if settings.dry_run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
-from fnmatch import fnmatchcase as fnmatch
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def download_size(name: str, revision: str | None = None) -> int:
     return sum(
         size
         for file, size in files.items()
-        if any(fnmatch(file, pattern) for pattern in wanted)
+        if any(fnmatchcase(file, pattern) for pattern in wanted)
         and not isinstance(try_to_load_from_cache(name, file, revision=about.sha), str)
     )
 

@@ -149,9 +149,9 @@ class ShardedRunner:
         asked: Sequence[MeasurementRequest] = (),
     ) -> Run:
         """See :class:`Runner`; raises Stopped if a person stopped it, and keeps finished shards."""
+        model.check_unchanged()
         # What mean puts in is computed in a pass of its own, over all pairs; what resample puts in
         # goes with each shard.
-        model.check_unchanged()
         budget = checked_budget(model, batch_tokens)
         conditions = bound(conditions, own_parts(pairs))
         plan = planned(model, pairs, conditions)

@@ -62,7 +62,6 @@ class Execution:
         """Score pairs under conditions, the untouched model alone where None."""
         from matchlens.runners import run
 
-        self.model.check_unchanged()
         return (self.runner or run)(
             self.model,
             pairs,

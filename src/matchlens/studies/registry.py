@@ -229,8 +229,8 @@ Examples:
         if settings.kind == "head-sets":
             own = {"sets": settings.heads, "random": settings.random}
             return {**shared, **own, "hows": settings.how or ["zero"]}
-        shared |= {"kind": settings.kind, "window": settings.window}
-        return {**shared, "screened": settings.screen}
+        kind, window = settings.kind, settings.window
+        return {**shared, "kind": kind, "window": window, "screened": settings.screen}
 
 
 @settings
@@ -583,9 +583,9 @@ Examples:
 
         settings = inputs.settings
         scored, matching = stored_scores(settings.out)
-        own = {"looks": settings.looks, "chosen": settings.chosen or None}
-        own |= {"cuts": settings.cut, "sets": settings.sets, "scored": scored}
-        return {**own, "matching": matching, **super().arguments(inputs)}
+        own = {"looks": settings.looks, "chosen": settings.chosen or None, "scored": scored}
+        own |= {"cuts": settings.cut, "sets": settings.sets, "matching": matching}
+        return {**own, **super().arguments(inputs)}
 
 
 STUDIES: dict[str, StudySpec[Any]] = {
